@@ -1,0 +1,40 @@
+"""The console command `taxlt`. Each command is imported when it is called, so that `taxlt --help` is quick."""
+
+import importlib
+
+import click
+
+from taxlt_mergekit import __version__
+
+# Command -> where its click command is, and the line that `taxlt --help` shows (kept here so that the
+# list needs no import of torch).
+COMMANDS = {
+    "train": ("taxlt_mergekit.cli_train:train", "Train a language vector or a task vector."),
+    "recipes": ("taxlt_mergekit.recipes:command", "Write the paper's mergekit recipes, merge_configs/."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and imports a command when it is needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="taxlt-mergekit")
+def main() -> None:
+    """Give a task model a language it has no labelled data for, by adding weight vectors.
+
+    Merging and evaluation run through the hosts' own commands, mergekit-yaml and lm_eval.
+    """
