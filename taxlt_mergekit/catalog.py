@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 Variant = Literal["plus_src", "plus_tgt", "plus_src_plus_tgt", "minus_src_plus_tgt"]
 Size = Literal["base", "large"]
+Split = Literal["train", "validation", "test"]
 
 
 class _Entry(BaseModel):
@@ -22,6 +23,13 @@ class Model(_Entry):
     folder: str
 
 
+class Hub(_Entry):
+    """Arguments of `datasets.load_dataset`. Without `data_files` the configuration is the language code."""
+
+    path: str
+    data_files: dict[Split, str] | None = None
+
+
 class Benchmark(_Entry):
     """One of the paper's four benchmarks (tables 5, 6 and 9)."""
 
@@ -32,6 +40,8 @@ class Benchmark(_Entry):
     labels: tuple[str, ...]
     inputs: tuple[str, ...]
     metric: Literal["acc", "f1_macro"]
+    hub: Hub | None = None
+    files: dict[Split, tuple[str, ...]]
     recipe_prefix: str
     scaling_factors: dict[Size, dict[Variant, float]]
     languages: dict[str, str]
@@ -41,6 +51,10 @@ class Benchmark(_Entry):
     def tasks(self) -> dict[str, str]:
         """All language codes that have an evaluation task, with the language's name."""
         return self.languages | self.outside_mean
+
+    def fill(self, pattern: str, code: str) -> str:
+        """A pattern of `files` or of the hub's `data_files` for one language: {code} and {folder}."""
+        return pattern.format(code=code, folder=self.tasks[code].lower().replace(" ", "_"))
 
 
 class Catalog(_Entry):
