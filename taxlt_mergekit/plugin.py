@@ -3,23 +3,124 @@
 Each function takes the host's module and changes it in place; calling it twice changes nothing more.
 """
 
+import functools
+import sys
 from types import ModuleType
 
 
 def add_merge_methods(registry: ModuleType) -> None:
     """mergekit.merge_methods.registry: the methods `xlt_additive` and `xlt_analogy`."""
+    from taxlt_mergekit.methods import METHODS
+
+    known = {method.spec.name for method in registry.registered_methods()}
+    for name, method in METHODS.items():
+        if name not in known:
+            registry.register(method)
 
 
 def wrap_planner(plan: ModuleType) -> None:
-    """mergekit.plan"""
+    """mergekit.plan: our merges are planned with θ₀ as base, and completed before they run."""
+    planner = plan.MergePlanner
+    stock_init, stock_plan = planner.__init__, planner._plan
+    if hasattr(stock_init, "__wrapped__"):
+        return
+
+    @functools.wraps(stock_init)
+    def init(self, config, *args, **kwargs):
+        from taxlt_mergekit.errors import UserError
+        from taxlt_mergekit.merging import OutputConfiguration
+        from taxlt_mergekit.methods import METHODS
+
+        self._taxlt_output = config if isinstance(config, OutputConfiguration) else None
+        if self._taxlt_output is not None:
+            config = config._recipe
+        elif config.merge_method in METHODS:
+            raise UserError(
+                f"{config.merge_method}: merges run through mergekit's run_merge (mergekit-yaml, mergekit-multi), "
+                "not through a MergePlanner of its own"
+            )
+        stock_init(self, config, *args, **kwargs)
+
+    @functools.wraps(stock_plan)
+    def plan_tensors(self):
+        stock_plan(self)
+        if self._taxlt_output is not None:
+            from taxlt_mergekit.merging import complete_plan
+
+            self._tensors = complete_plan(self._taxlt_output, self._tensors)
+
+    planner.__init__, planner._plan = init, plan_tensors
 
 
 def wrap_run_merge(merge: ModuleType) -> None:
-    """mergekit.merge"""
+    """mergekit.merge: `run_merge`, the one door of mergekit-yaml, mergekit-multi and disk merges."""
+    stock_run, stock_info, stock_card = merge.run_merge, merge.get_architecture_info, merge.generate_card
+    if hasattr(stock_run, "__wrapped__"):
+        return
+
+    @functools.wraps(stock_run)
+    def run_merge(merge_config, out_path, options, config_source=None):
+        from taxlt_mergekit.methods import METHODS
+
+        if merge_config.merge_method not in METHODS:
+            return stock_run(merge_config, out_path, options, config_source)
+        from taxlt_mergekit import merging
+
+        return merging.run(stock_run, merge_config, out_path, options, config_source)
+
+    @functools.wraps(stock_info)
+    def get_architecture_info(config, options):
+        layout = getattr(config, "_layout", None)
+        return stock_info(config, options) if layout is None else layout.architecture
+
+    @functools.wraps(stock_card)
+    def generate_card(config, config_yaml, name=None):
+        if getattr(config, "_layout", None) is None:
+            return stock_card(config=config, config_yaml=config_yaml, name=name)
+        from taxlt_mergekit import merging
+
+        return merging.card(config, config_yaml)
+
+    merge.get_architecture_info, merge.generate_card = get_architecture_info, generate_card
+    # Modules that were imported before an explicit register() hold the stock function by name.
+    for module in list(sys.modules.values()):
+        if getattr(module, "run_merge", None) is stock_run:
+            module.run_merge = run_merge
 
 
 def explain_yaml_errors(run_yaml: ModuleType) -> None:
-    """mergekit.scripts.run_yaml"""
+    """mergekit.scripts.run_yaml: a recipe that cannot be parsed is one line, not a traceback."""
+    command = run_yaml.main
+    stock = command.callback
+    if hasattr(stock, "__taxlt__"):
+        return
+
+    @functools.wraps(stock)
+    def callback(*args, **kwargs):
+        import yaml
+        from pydantic import ValidationError
+
+        from taxlt_mergekit.errors import UserError
+
+        recipe = kwargs.get("config_file", "the recipe")
+        try:
+            return stock(*args, **kwargs)
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+            problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+            raise UserError(f"{recipe}{where}: not valid YAML: {problem}") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"])) or "the recipe"
+            raise UserError(f"{recipe}: {key}: {first['msg']}") from error
+        except FileNotFoundError as error:
+            if error.filename != recipe:
+                raise
+            raise UserError(f"{recipe}: no such recipe") from error
+
+    callback.__taxlt__ = True  # type: ignore[attr-defined]
+    command.callback = callback
 
 
 def add_models(models: ModuleType) -> None:

@@ -1,0 +1,326 @@
+"""Whose tensors, head, config and tokenizer the output has: those of the task model.
+
+mergekit merges models of one architecture. Here θ₀ and the language models are masked LMs (or share the task
+model's architecture) and the task model may have a head of its own. So the output's tensors are listed from
+the task model: what θ₀ has too is merged, what only the task model has is its head and is copied.
+"""
+
+import logging
+import os
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+import transformers
+from mergekit.architecture import ModelArchitecture, ModuleDefinition, WeightInfo
+from mergekit.architecture.auto import infer_architecture_info
+from mergekit.architecture.conversion import can_convert_checkpoint_keys
+from mergekit.architecture.json_definitions import JsonModuleArchitecture
+from mergekit.common import ModelReference
+from mergekit.io.tasks import LoaderCache
+from mergekit.options import MergeOptions
+from safetensors import SafetensorError, safe_open
+from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+
+from taxlt_mergekit.checks import Cast
+from taxlt_mergekit.errors import UserError
+
+LOG = logging.getLogger(__name__)
+
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+# Names that checkpoints of older transformers versions use for the same tensors.
+_LEGACY = (("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta"))
+# Constants that older transformers versions saved and newer ones compute.
+_CONSTANTS = re.compile(r"(position_ids|inv_freq|masked_bias|attn\.bias|embeddings\.token_type_ids)$")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What the files of one model say before a weight is read.
+
+    Attributes:
+        shapes: tensor name → shape; the shape is None where the file format does not tell it cheaply.
+    """
+
+    model: ModelReference
+    config: transformers.PretrainedConfig
+    shapes: dict[str, tuple[int, ...] | None]
+
+    @property
+    def architecture(self) -> str:
+        return self.config.architectures[0]
+
+    @cached_property
+    def prefix(self) -> str:
+        """What the names of the tensors below the head start with, such as `roberta.`."""
+        model_class = getattr(transformers, self.architecture, None)
+        return f"{getattr(model_class, 'base_model_prefix', '')}."
+
+    def find(self, name: str, prefix: str) -> str | None:
+        """The name under which this checkpoint has a tensor of the output, if it has it."""
+        for candidate in (name, *_aliases(name, prefix)):
+            if candidate in self.shapes:
+                return candidate
+        if can_convert_checkpoint_keys(self.config.model_type, set(self.shapes), name):
+            return name
+        return None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each tensor of the output comes from.
+
+    Attributes:
+        architecture: mergekit's description of the output, in a fixed order.
+        merged: tensors that θ₀ has too.
+        head: tensors of the task model alone.
+        zero: tensor → language models that lack it, where their vector counts as zero.
+    """
+
+    architecture: ModelArchitecture
+    merged: list[str]
+    head: list[str]
+    zero: dict[str, list[ModelReference]]
+
+
+def open_checkpoint(model: ModelReference, options: MergeOptions) -> Checkpoint:
+    """Read a model's config and the headers of its files; fetches them where the model is on the hub.
+
+    Raises:
+        UserError: no such model, no config, a truncated or missing file.
+    """
+    path = model.model.path
+    if not os.path.isdir(path) and (path[0] in "/~." or not _HUB_ID.fullmatch(path)):
+        raise UserError(f"{path}: no such folder (and not the name of a model on the hub)")
+    try:
+        config = model.config(trust_remote_code=options.trust_remote_code)
+        index = LoaderCache().get(model).index
+    except SafetensorError as error:
+        raise UserError(f"{path}: a weights file is damaged or cut off ({first_line(error)})") from error
+    except Exception as error:  # the hosts raise many types for a model that cannot be opened
+        raise UserError(f"{model}: cannot be opened: {first_line(error)}") from error
+    if not config.architectures or len(config.architectures) != 1:
+        raise UserError(f"{path}: config.json must name one architecture, not {config.architectures}")
+    return Checkpoint(model, config, _shapes(index))
+
+
+def output_layout(cast: Cast, checkpoints: dict[ModelReference, Checkpoint], options: MergeOptions) -> Layout:
+    """List the output's tensors and where each comes from.
+
+    Raises:
+        UserError: a tensor below the head is missing somewhere, so that something would be dropped.
+    """
+    task = checkpoints[cast.task]
+    inferred = _quietly(infer_architecture_info, tuple(cast.models), cast.task, options)
+    tied = _tied_names(task)
+    merged: list[str] = []
+    head: list[str] = []
+    zero: dict[str, list[ModelReference]] = {}
+    modules = {}
+    for module_name in sorted(inferred.modules):
+        module = inferred.modules[module_name].architecture
+        layers = range(module.num_layers(task.config))
+        kept: dict[str, list[WeightInfo]] = {"pre": [], "layer": []}
+        for part, weights, indices in (
+            ("pre", module.definition.pre_weights, range(1)),
+            ("layer", module.definition.layer_templates.weights, layers),
+        ):
+            for weight in sorted(weights, key=lambda w: w.name):
+                names = [weight.name.replace("${layer_index}", str(i)) for i in indices]
+                present = [name for name in names if task.find(name, task.prefix)]
+                everywhere = len(present) == len(names)
+                for name in list(present):
+                    lacking = [m for m in cast.models if not checkpoints[m].find(name, task.prefix)]
+                    if lacking and any(re.search(pattern, name) for pattern in tied):
+                        present.remove(name)  # loading ties it to the tensor it equals
+                        continue
+                    everywhere = everywhere and not lacking
+                    if cast.base in lacking:
+                        _check_head(name, lacking, cast, checkpoints)
+                        head.append(name)
+                        continue
+                    merged.append(name)
+                    if lacking:
+                        _check_lacking(name, lacking, checkpoints, task)
+                        zero[name] = lacking
+                if present:
+                    kept[part].append(_weight_info(weight, everywhere, cast, checkpoints, task.prefix))
+        modules[module_name] = ModuleDefinition(
+            architecture=JsonModuleArchitecture(
+                definition=module.definition.model_copy(
+                    update={
+                        "pre_weights": kept["pre"],
+                        "layer_templates": module.definition.layer_templates.model_copy(
+                            update={"weights": kept["layer"]}
+                        ),
+                    }
+                )
+            )
+        )
+    if not merged:
+        raise UserError(
+            f"{cast.task}: shares no tensor with base_model {cast.base}; there is nothing to merge"
+        )
+    _check_left_out(task, {*merged, *head}, tied)
+    return Layout(inferred.model_copy(update={"modules": modules}), sorted(merged), sorted(head), zero)
+
+
+def check_shapes(
+    layout: Layout, cast: Cast, checkpoints: dict[ModelReference, Checkpoint], except_vocabulary: bool
+) -> None:
+    """Refuse vectors whose tensors differ in shape, before weights are read.
+
+    Args:
+        except_vocabulary: the recipe aligns vocabularies, so tensors with a token axis may differ for now.
+    """
+    vocabulary = {w.name for w in layout.architecture.all_weights(None) if w.vocabulary_axis is not None}
+    prefix = checkpoints[cast.task].prefix
+    for name in layout.merged:
+        if except_vocabulary and name in vocabulary:
+            continue
+        expected: tuple[int, ...] | None = None
+        for model in cast.models:
+            found = checkpoints[model].find(name, prefix)
+            shape = checkpoints[model].shapes.get(found) if found else None
+            if expected is None:
+                expected = shape
+            elif shape is not None and shape != expected:
+                raise UserError(
+                    f"{model}: tensor {name} has shape {list(shape)}, but {list(expected)} in base_model {cast.base}"
+                )
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, for a message of one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def _aliases(name: str, prefix: str) -> list[str]:
+    """Other names of a tensor: older ones, and the one without prefix of a checkpoint without head."""
+    names = [name.replace(new, old) for new, old in _LEGACY if name.endswith(new)]
+    if name.startswith(prefix):
+        names += [other[len(prefix) :] for other in (name, *names)]
+    return names
+
+
+def _shapes(index) -> dict[str, tuple[int, ...] | None]:
+    if not index.is_safetensors:
+        return dict.fromkeys(index.tensor_paths)
+    shapes: dict[str, tuple[int, ...] | None] = {}
+    for shard in index.shards:
+        path = os.path.join(index.base_path, shard.filename)
+        try:
+            with safe_open(path, framework="pt") as file:
+                missing = set(shard.contained_keys) - set(file.keys())
+                if missing:
+                    raise UserError(f"{path}: has no tensor {min(missing)}, which the index puts there")
+                shapes |= {key: tuple(file.get_slice(key).get_shape()) for key in shard.contained_keys}
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{path}: missing, damaged or cut off ({first_line(error)})") from error
+    return shapes
+
+
+def _tied_names(checkpoint: Checkpoint) -> list[str]:
+    """Patterns of tensors that are another tensor under a second name."""
+    keys = getattr(getattr(transformers, checkpoint.architecture, None), "_tied_weights_keys", None)
+    return list(keys or []) if getattr(checkpoint.config, "tie_word_embeddings", True) else []
+
+
+def _is_head(name: str, task: Checkpoint) -> bool:
+    # A pooler feeds the classifier and is missing in masked LMs, so it is trained and kept with the head.
+    has_prefix = any(other.startswith(task.prefix) for other in task.shapes)
+    return has_prefix and (not name.startswith(task.prefix) or ".pooler." in name)
+
+
+def _check_head(
+    name: str,
+    lacking: list[ModelReference],
+    cast: Cast,
+    checkpoints: dict[ModelReference, Checkpoint],
+) -> None:
+    task, base = checkpoints[cast.task], checkpoints[cast.base]
+    others = [model for model in cast.roles if model != cast.task and model not in lacking]
+    if others:
+        raise UserError(
+            f"{cast.base}: base_model has no tensor {name}, but {others[0]} has; a vector needs both"
+        )
+    if base.architecture == task.architecture or not _is_head(name, task):
+        raise UserError(
+            f"{cast.base}: base_model ({base.architecture}) has no tensor {name}, which is part of the body of "
+            f"{cast.task} ({task.architecture}); the two do not share one starting point"
+        )
+
+
+def _check_lacking(
+    name: str,
+    lacking: list[ModelReference],
+    checkpoints: dict[ModelReference, Checkpoint],
+    task: Checkpoint,
+) -> None:
+    if not _is_head(name, task):
+        model = lacking[0]
+        raise UserError(
+            f"{model} ({checkpoints[model].architecture}): has no tensor {name}, which the task model and "
+            "base_model have"
+        )
+
+
+def _check_left_out(task: Checkpoint, listed: set[str], tied: list[str]) -> None:
+    """Say which tensors of the task model are not part of its architecture, hence not of the output."""
+    if get_checkpoint_conversion_mapping(task.config.model_type):
+        return  # the checkpoint's names are not the model's
+    known = {task.find(name, task.prefix) for name in listed}
+    left_out = [
+        name
+        for name in sorted(set(task.shapes) - known)
+        if not _CONSTANTS.search(name) and not any(re.search(pattern, name) for pattern in tied)
+    ]
+    if left_out:
+        LOG.warning(
+            "%s: %d tensors are not part of %s and are left out: %s",
+            task.model,
+            len(left_out),
+            task.architecture,
+            ", ".join(left_out[:5]),
+        )
+
+
+def _weight_info(
+    weight: WeightInfo,
+    everywhere: bool,
+    cast: Cast,
+    checkpoints: dict[ModelReference, Checkpoint],
+    prefix: str,
+) -> WeightInfo:
+    """A weight as mergekit should look for it.
+
+    mergekit 0.1.5 cannot plan a weight that is optional and has aliases, so aliases are given where needed
+    and the weight is in all models.
+    """
+    aliases = tuple(_aliases(weight.name, prefix)) if everywhere else ()
+    plain = all(
+        weight.name.replace("${layer_index}", "0") in checkpoint.shapes for checkpoint in checkpoints.values()
+    )
+    return WeightInfo(
+        name=weight.name,
+        optional=not everywhere,
+        vocabulary_axis=weight.vocabulary_axis,
+        aliases=None if plain or not aliases else aliases,
+    )
+
+
+def _quietly(function, *args):
+    """Call a function of mergekit that reports its guesses on the root logger as warnings."""
+    root = logging.getLogger()
+
+    def not_a_guess(record: logging.LogRecord) -> bool:
+        return record.module != "auto" or record.levelno > logging.WARNING
+
+    for handler in root.handlers:
+        handler.addFilter(not_a_guess)
+    try:
+        return function(*args)
+    finally:
+        for handler in root.handlers:
+            handler.removeFilter(not_a_guess)

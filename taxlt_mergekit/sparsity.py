@@ -1,0 +1,120 @@
+"""Exact selection by magnitude (section 3, "Analysis of Sparsity"; figures 1 to 3), per tensor or global.
+
+A magnitude's bits, read as an integer, sort as the magnitude does. So the k-th largest of any number of
+entries is found 16 bits at a time from histograms, which add up across chunks and tensors: two passes
+for float32, no sorting, and no copy of the vector.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Select = Literal["top", "bottom"]
+Scope = Literal["global", "tensor"]
+
+_DIGIT = 16
+_INTEGER = {torch.float32: torch.int32, torch.float64: torch.int64}
+
+
+class NotFiniteError(ValueError):
+    """A vector has a NaN or an infinity, so its magnitudes have no order."""
+
+
+@dataclass(frozen=True)
+class Cutoff:
+    """Which entries of a vector are kept.
+
+    Attributes:
+        select: `top` keeps magnitudes above the key, `bottom` those below.
+        key: the k-th magnitude's bits as an integer.
+        ties: how many entries with exactly this magnitude are kept, the first ones by position.
+        dtype: the floating-point type whose bits the key is.
+    """
+
+    select: Select
+    key: int
+    ties: int
+    dtype: torch.dtype
+
+
+def kept_entries(density: float, n: int) -> int:
+    """k = floor(density · n), the number of entries that are kept of n."""
+    return min(n, math.floor(density * n))
+
+
+def magnitude_keys(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """Integers that sort as the magnitudes of `values` do, which are taken in `dtype`."""
+    return values.to(dtype).abs().view(_INTEGER[dtype])
+
+
+def find_cutoff(
+    pieces: Callable[[], Iterable[Tensor]], k: int, select: Select, dtype: torch.dtype = torch.float32
+) -> Cutoff:
+    """The cutoff that keeps exactly k entries of a vector.
+
+    Args:
+        pieces: yields the vector's flat pieces, anew and the same at each call.
+        k: how many entries to keep, 0 ≤ k ≤ n.
+        select: keep the largest (`top`) or the smallest (`bottom`) magnitudes.
+        dtype: float32, or float64 where a piece is.
+
+    Raises:
+        NotFiniteError: a piece holds a NaN or an infinity.
+    """
+    infinity = int(magnitude_keys(torch.tensor([math.inf], dtype=dtype), dtype))
+    if k == 0:
+        return Cutoff(select, infinity if select == "top" else 0, 0, dtype)
+    width = torch.finfo(dtype).bits
+    key, remaining = 0, k
+    for shift in range(width - _DIGIT, -1, -_DIGIT):
+        counts = _digit_counts(pieces(), dtype, shift, key)
+        if shift == width - _DIGIT and counts[infinity >> shift :].any():
+            raise NotFiniteError("a NaN or an infinity has no place among the magnitudes")
+        order = counts.flip(0) if select == "top" else counts
+        running = order.cumsum(0)
+        position = int(torch.searchsorted(running, remaining))
+        remaining -= int(running[position - 1]) if position else 0
+        digit = len(counts) - 1 - position if select == "top" else position
+        key = key << _DIGIT | digit
+    return Cutoff(select, key, remaining, dtype)
+
+
+def count_ties(pieces: Iterable[Tensor], cutoff: Cutoff) -> int:
+    """How many entries have exactly the cutoff's magnitude."""
+    return sum(int((magnitude_keys(p, cutoff.dtype) == cutoff.key).count_nonzero()) for p in pieces)
+
+
+def keep_(values: Tensor, cutoff: Cutoff, ties: int) -> int:
+    """Set to zero, in place, what the cutoff does not keep of a flat tensor.
+
+    Args:
+        values: consecutive entries of the vector, shape [n].
+        ties: how many of the entries at the cutoff may still be kept.
+
+    Returns:
+        How many may be kept of what follows.
+    """
+    keys = magnitude_keys(values, cutoff.dtype)
+    dropped = keys < cutoff.key if cutoff.select == "top" else keys > cutoff.key
+    at_cutoff = keys == cutoff.key
+    found = int(at_cutoff.count_nonzero())
+    if found > ties:
+        dropped[at_cutoff.nonzero()[ties:]] = True
+    values.masked_fill_(dropped, 0)
+    return max(0, ties - found)
+
+
+def _digit_counts(pieces: Iterable[Tensor], dtype: torch.dtype, shift: int, prefix: int) -> Tensor:
+    """Histogram of 16 bits of the keys, from bit `shift` up, among keys whose higher bits are `prefix`."""
+    top = shift + _DIGIT == torch.finfo(dtype).bits
+    counts = torch.zeros(1 << _DIGIT, dtype=torch.int64)
+    for piece in pieces:
+        keys = magnitude_keys(piece, dtype)
+        if not top:
+            keys = keys[(keys >> (shift + _DIGIT)) == prefix].bitwise_and_((1 << (shift + _DIGIT)) - 1)
+        counts += torch.bincount(keys >> shift, minlength=1 << _DIGIT).cpu()
+    return counts
