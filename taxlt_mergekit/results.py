@@ -5,7 +5,15 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    NonNegativeInt,
+    ValidationError,
+    model_validator,
+)
 
 from taxlt_mergekit.errors import UserError
 
@@ -44,8 +52,8 @@ class Parameters(_Part):
 class Documents(_Part):
     """Label indices of every document, in the task's document order; both lists have the same length."""
 
-    target: tuple[int, ...]
-    prediction: tuple[int, ...]
+    target: tuple[NonNegativeInt, ...] = Field(min_length=1)
+    prediction: tuple[NonNegativeInt, ...]
 
     @model_validator(mode="after")
     def _same_length(self) -> "Documents":

@@ -1,0 +1,69 @@
+"""The chosen cell: best average over languages, on complete grids only."""
+
+import pytest
+from test_results import make_cell
+
+from taxlt_mergekit.results import Parameters
+from taxlt_mergekit.selection import best_parameters, complete, grid, in_mean, metric_of
+
+
+def cells(scores: dict[float, dict[str, float]], **fields):
+    return [
+        make_cell(
+            f"{weight}{code}",
+            parameters={"target_weight": weight},
+            language=code,
+            metrics={"acc": score},
+            **fields,
+        )
+        for weight, row in scores.items()
+        for code, score in row.items()
+    ]
+
+
+def test_the_best_average_wins_not_the_best_cell():
+    scores = grid(cells({0.1: {"quy": 0.9, "gn": 0.1}, 0.5: {"quy": 0.6, "gn": 0.6}}))
+    assert best_parameters(scores) == Parameters(target_weight=0.5)
+    quechua = {parameters: {"quy": row["quy"]} for parameters, row in scores.items()}
+    assert best_parameters(quechua) == Parameters(target_weight=0.1)
+
+
+def test_an_incomplete_row_cannot_win():
+    scores = grid(cells({0.1: {"quy": 0.4, "gn": 0.3}, 0.5: {"quy": 0.9}}))
+    assert best_parameters(complete(scores)) == Parameters(target_weight=0.1)
+
+
+def test_seeds_are_averaged_and_failed_cells_left_out():
+    rows = [
+        make_cell("a", seed=1, metrics={"acc": 0.5}),
+        make_cell("b", seed=2, metrics={"acc": 0.7}),
+        make_cell("c", seed=3, metrics={}, documents=None, status="failed", reason="out of memory"),
+    ]
+    assert grid(rows) == {Parameters(target_weight=0.9): {"quy": pytest.approx(0.6)}}
+
+
+def test_ties_go_to_the_smaller_factor():
+    assert best_parameters(grid(cells({0.7: {"quy": 0.5}, 0.3: {"quy": 0.5}}))) == Parameters(
+        target_weight=0.3
+    )
+    assert best_parameters({}) is None
+
+
+def test_density_1_is_dense_whatever_is_selected():
+    rows = [
+        make_cell("a", seed=1, parameters={"target_weight": 0.9, "density": 1.0, "select": "top"}),
+        make_cell("b", seed=2, parameters={"target_weight": 0.9}),
+    ]
+    assert list(grid(rows)) == [Parameters(target_weight=0.9)]
+
+
+def test_the_metric_is_the_benchmarks():
+    assert metric_of(make_cell()) == "acc"
+    assert metric_of(make_cell(benchmark="nusax")) == "f1_macro"
+    assert metric_of(make_cell(benchmark=None, metrics={"perplexity": 3.0})) == "perplexity"
+
+
+def test_source_languages_are_outside_the_mean():
+    assert in_mean("nusax", "jav")
+    assert not in_mean("nusax", "nij")
+    assert in_mean(None, "some_task")
