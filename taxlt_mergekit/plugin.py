@@ -5,6 +5,7 @@ Each function takes the host's module and changes it in place; calling it twice 
 
 import functools
 import sys
+from pathlib import Path
 from types import ModuleType
 
 
@@ -132,3 +133,23 @@ def add_models(models: ModuleType) -> None:
 
 def add_tasks(manager: ModuleType) -> None:
     """lm_eval.tasks.manager: our task folder, after the built-in ones and before the user's."""
+    stock = manager.TaskIndex.build
+    if hasattr(stock, "__wrapped__"):
+        return
+    built_in = Path(str(manager.__file__)).parent
+
+    @functools.wraps(stock)
+    def build(paths, **options):
+        from taxlt_mergekit.task_files import task_folder
+
+        paths = list(paths)
+        index = stock(paths, **options)
+        if built_in in paths:
+            for name, entry in stock([task_folder()], **options).items():
+                known = index.get(name)
+                # Not by lm-eval's own merging, which warns of each of our tasks that a copy replaces.
+                if known is None or (known.yaml_path and built_in in known.yaml_path.parents):
+                    index[name] = entry
+        return index
+
+    manager.TaskIndex.build = staticmethod(build)
