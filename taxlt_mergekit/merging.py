@@ -5,7 +5,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import click
@@ -13,6 +13,7 @@ import tqdm
 from mergekit.common import ImmutableMap, ModelReference
 from mergekit.config import MergeConfiguration
 from mergekit.io.tasks import GatherTensors, LoaderCache
+from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask
 from mergekit.options import MergeOptions
 from pydantic import PrivateAttr
 
@@ -27,6 +28,9 @@ LOG = logging.getLogger(__name__)
 
 # Unrelated weights are about orthogonal, and then ‖θ − θ₀‖ ≥ ‖θ₀‖ whatever the size of θ.
 UNRELATED = 1.0
+
+# Bytes; reopening a file costs about a millisecond, so it is done for few tensors.
+_LARGE = 16 << 20
 
 _TOKENIZER_FILES = (
     "added_tokens.json",
@@ -160,9 +164,25 @@ def complete_plan(output: OutputConfiguration, planned: list[tuple[Any, Any]]) -
             "record": output._record,
             "cutoffs": cutoffs.get(weight.name, {}),
         }
-        update = {"parameters": ImmutableMap(parameters), "out_dtype": output.out_dtype}
-        result.append((weight, task.model_copy(update=update)))
+        fields = {name: getattr(task, name) for name in type(task).model_fields}
+        fields |= {"parameters": ImmutableMap(parameters), "out_dtype": output.out_dtype}
+        result.append((weight, MergeTask.model_construct(**fields)))
     return result
+
+
+class MergeTask(ExecuteMergeMethodTask):
+    """A planned merge of one tensor that gives the pages of its inputs back when it is done."""
+
+    def execute(self, tensors: dict[ModelReference, Any], **kwargs: Any) -> Any:
+        result = super().execute(tensors, **kwargs)
+        _release(tensors.values())
+        return result
+
+
+def _release(tensors: Iterable[Any]) -> None:
+    """Close the input files after a large tensor: their mapped pages count as this process's memory."""
+    if any(tensor.nbytes >= _LARGE for tensor in tensors):
+        LoaderCache().flush_all()
 
 
 def _global_cutoffs(output, planned, model: ModelReference, density: float, select) -> dict[str, Any]:
@@ -175,6 +195,7 @@ def _global_cutoffs(output, planned, model: ModelReference, density: float, sele
             tensors = _load(task.gather_tensors, (base, model))
             if base in tensors and model in tensors and tensors[base].is_floating_point():
                 yield weight.name, tensors[base], tensors[model]
+                _release(tensors.values())
 
     try:
         return global_cutoffs(pairs, density, select)
@@ -191,7 +212,7 @@ def _global_cutoffs(output, planned, model: ModelReference, density: float, sele
 def _load(gather, models: tuple[ModelReference, ...]) -> dict[ModelReference, Any]:
     """The tensors of some models for one output tensor, as the planned merge will get them."""
     if isinstance(gather, GatherTensors):
-        tasks = {m: task for m, task in zip(gather.weight_info, gather.arguments().values(), strict=True)}
+        tasks = dict(zip(gather.weight_info, gather.arguments().values(), strict=True))
         loaded = {model: tasks[model].execute() for model in models if model in tasks}
         return {model: tensor for model, tensor in loaded.items() if tensor is not None}
     from mergekit.graph import Executor

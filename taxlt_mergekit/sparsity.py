@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import hardshrink
 
 Select = Literal["top", "bottom"]
 Scope = Literal["global", "tensor"]
@@ -46,9 +48,9 @@ def kept_entries(density: float, n: int) -> int:
     return min(n, math.floor(density * n))
 
 
-def magnitude_keys(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """Integers that sort as the magnitudes of `values` do, which are taken in `dtype`."""
-    return values.to(dtype).abs().view(_INTEGER[dtype])
+def magnitude_keys_(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """Integers that sort as the magnitudes of `values` do, which are taken in `dtype`. Changes `values`."""
+    return values.abs_().to(dtype).view(_INTEGER[dtype])
 
 
 def find_cutoff(
@@ -57,7 +59,7 @@ def find_cutoff(
     """The cutoff that keeps exactly k entries of a vector.
 
     Args:
-        pieces: yields the vector's flat pieces, anew and the same at each call.
+        pieces: yields the vector's flat pieces, anew and the same at each call; they are overwritten.
         k: how many entries to keep, 0 ≤ k ≤ n.
         select: keep the largest (`top`) or the smallest (`bottom`) magnitudes.
         dtype: float32, or float64 where a piece is.
@@ -65,7 +67,7 @@ def find_cutoff(
     Raises:
         NotFiniteError: a piece holds a NaN or an infinity.
     """
-    infinity = int(magnitude_keys(torch.tensor([math.inf], dtype=dtype), dtype))
+    infinity = int(magnitude_keys_(torch.tensor([math.inf], dtype=dtype), dtype))
     if k == 0:
         return Cutoff(select, infinity if select == "top" else 0, 0, dtype)
     width = torch.finfo(dtype).bits
@@ -84,21 +86,24 @@ def find_cutoff(
 
 
 def count_ties(pieces: Iterable[Tensor], cutoff: Cutoff) -> int:
-    """How many entries have exactly the cutoff's magnitude."""
-    return sum(int((magnitude_keys(p, cutoff.dtype) == cutoff.key).count_nonzero()) for p in pieces)
+    """How many entries have exactly the cutoff's magnitude. Overwrites the pieces."""
+    return sum(int((magnitude_keys_(p, cutoff.dtype) == cutoff.key).count_nonzero()) for p in pieces)
 
 
 def keep_(values: Tensor, cutoff: Cutoff, ties: int) -> int:
     """Set to zero, in place, what the cutoff does not keep of a flat tensor.
 
     Args:
-        values: consecutive entries of the vector, shape [n].
+        values: consecutive entries of the vector, shape [n], finite.
         ties: how many of the entries at the cutoff may still be kept.
 
     Returns:
         How many may be kept of what follows.
     """
-    keys = magnitude_keys(values, cutoff.dtype)
+    if ties == 0 and values.dtype == cutoff.dtype:
+        _keep_beyond_(values, cutoff)
+        return 0
+    keys = magnitude_keys_(values.clone(), cutoff.dtype)
     dropped = keys < cutoff.key if cutoff.select == "top" else keys > cutoff.key
     at_cutoff = keys == cutoff.key
     found = int(at_cutoff.count_nonzero())
@@ -108,13 +113,35 @@ def keep_(values: Tensor, cutoff: Cutoff, ties: int) -> int:
     return max(0, ties - found)
 
 
+def _keep_beyond_(values: Tensor, cutoff: Cutoff) -> None:
+    """`keep_` without ties, in one fused kernel: almost all of a large vector goes this way."""
+    if cutoff.select == "top":
+        values.copy_(hardshrink(values, _magnitude(cutoff.key, cutoff.dtype)))
+    elif cutoff.key == 0:
+        values.zero_()
+    else:
+        values.sub_(hardshrink(values, _magnitude(cutoff.key - 1, cutoff.dtype)))
+
+
+def _magnitude(key: int, dtype: torch.dtype) -> float:
+    return torch.tensor(key, dtype=_INTEGER[dtype]).view(dtype).item()
+
+
 def _digit_counts(pieces: Iterable[Tensor], dtype: torch.dtype, shift: int, prefix: int) -> Tensor:
     """Histogram of 16 bits of the keys, from bit `shift` up, among keys whose higher bits are `prefix`."""
-    top = shift + _DIGIT == torch.finfo(dtype).bits
+    higher = shift + _DIGIT
     counts = torch.zeros(1 << _DIGIT, dtype=torch.int64)
     for piece in pieces:
-        keys = magnitude_keys(piece, dtype)
-        if not top:
-            keys = keys[(keys >> (shift + _DIGIT)) == prefix].bitwise_and_((1 << (shift + _DIGIT)) - 1)
-        counts += torch.bincount(keys >> shift, minlength=1 << _DIGIT).cpu()
+        keys = magnitude_keys_(piece, dtype)
+        if higher < torch.finfo(dtype).bits:
+            keys = keys[_positions((keys >> higher) == prefix)] & ((1 << higher) - 1)
+        found = torch.bincount(keys >> shift).cpu()
+        counts[: len(found)] += found
     return counts
+
+
+def _positions(mask: Tensor) -> Tensor:
+    """Indices of the true entries. numpy finds few among many about three times as fast on a processor."""
+    if mask.device.type == "cpu":
+        return torch.from_numpy(np.flatnonzero(mask.numpy()))
+    return mask.nonzero().squeeze(1)

@@ -1,0 +1,130 @@
+"""Writes the paper's recipes, merge_configs/, from the catalog."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from taxlt_mergekit.catalog import Benchmark, Model, Size, Variant, load
+from taxlt_mergekit.errors import UserError
+
+# Variant -> the paper's name, the merge method, and the sign of each language's vector.
+VARIANTS: dict[Variant, tuple[str, str, dict[str, str]]] = {
+    "plus_src": ("+SRC", "xlt_additive", {"source": "+"}),
+    "plus_tgt": ("+TGT", "xlt_additive", {"target": "+"}),
+    "plus_src_plus_tgt": ("+SRC+TGT", "xlt_additive", {"source": "+", "target": "+"}),
+    "minus_src_plus_tgt": ("−SRC+TGT", "xlt_analogy", {"source": "−", "target": "+"}),
+}
+
+
+def recipe_files() -> Iterator[tuple[str, str]]:
+    """Every recipe of the paper as (path below merge_configs/, text).
+
+    Languages are those of tables 5 and 6, scaling factors those of table 9. XLM-R base stands at the top,
+    XLM-R large in a folder of its own; +SRC has no target language, hence one recipe a benchmark.
+    """
+    catalog = load()
+    for key, benchmark in catalog.benchmarks.items():
+        for size, factors in benchmark.scaling_factors.items():
+            folder = "" if size == "base" else f"{catalog.models[size].folder}/"
+            for variant, weight in factors.items():
+                if variant == "plus_src":
+                    path = f"{folder}{key}_plus_src.yml"
+                    yield path, _recipe(path, benchmark, size, variant, weight, None)
+                    continue
+                for language in benchmark.languages:
+                    path = f"{folder}{benchmark.recipe_prefix}{language}_{variant}.yml"
+                    yield path, _recipe(path, benchmark, size, variant, weight, language)
+
+
+def _recipe(
+    path: str, benchmark: Benchmark, size: Size, variant: Variant, weight: float, language: str | None
+) -> str:
+    catalog = load()
+    model = catalog.models[size]
+    name, method, signs = VARIANTS[variant]
+    codes = {"source": benchmark.source, "target": language}
+    languages = {
+        "source": catalog.sources[benchmark.source],
+        "target": benchmark.languages.get(language or ""),
+    }
+    subject = f"{languages['target']} ({language})" if language else f"all languages of {benchmark.title}"
+    task_folder = f"vectors/{model.folder}/task/{benchmark.task_vector}"
+    formula = " ".join(
+        ["θ' = θ₀ + τ_task", *(f"{sign} {weight:g} τ_{codes[role]}" for role, sign in signs.items())]
+    )
+    task_name = f"{benchmark.group}_{language}" if language else benchmark.group
+    comment = [
+        f"{subject}, {benchmark.title}, {name}, {model.id}",
+        f"{formula}    (Parović et al. 2024, section 2.1; λ from table 9)",
+        "",
+        "base_model: θ₀, the pre-trained model, from the hub",
+        f"task:       {benchmark.task_vector}, trained in {languages['source']}:",
+        f"            taxlt train task {model.id} --task {benchmark.task_vector}",
+    ]
+    for role in signs:
+        comment += [
+            f"{role + ':':<11} {languages[role]}, trained on raw text:",
+            f"            taxlt train language {model.id} --corpus {codes[role]}.txt --lang {codes[role]}",
+        ]
+    comment += [
+        "",
+        f"mergekit-yaml merge_configs/{path} out/",
+        f"lm_eval --model hf-seq-cls --model_args pretrained=out/ --tasks {task_name}",
+    ]
+    body = [
+        f"merge_method: {method}",
+        f"base_model: {model.id}",
+        "models:",
+        *_model_entry(task_folder, "role: task"),
+    ]
+    for role in signs:
+        body += _model_entry(_language_folder(model, codes[role]), f"role: {role}, weight: {weight:g}")
+    body.append("dtype: float32")
+    return "\n".join([*(f"# {line}".rstrip() for line in comment), *body]) + "\n"
+
+
+def _model_entry(folder: str, parameters: str) -> list[str]:
+    return [f"  - model: {folder}", f"    parameters: {{{parameters}}}"]
+
+
+def _language_folder(model: Model, code: str | None) -> str:
+    return f"vectors/{model.folder}/lang/{code}"
+
+
+@click.command()
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("merge_configs"),
+    show_default=True,
+    help="Folder to write the recipes to.",
+)
+@click.option("--check", is_flag=True, help="Write nothing; fail if the folder differs from the catalog.")
+def command(output: Path, check: bool) -> None:
+    """Write the paper's mergekit recipes: every target language, variant and scaling factor."""
+    recipes = dict(recipe_files())
+    if check:
+        there = {path.relative_to(output).as_posix() for path in output.rglob("*.yml")}
+        stale = [
+            name
+            for name in sorted(there | set(recipes))
+            if name not in there
+            or name not in recipes
+            or (output / name).read_text(encoding="utf-8") != recipes[name]
+        ]
+        if stale:
+            raise UserError(
+                f"{output / stale[0]}: differs from the catalog, as do {len(stale) - 1} others; "
+                "run `taxlt recipes`"
+            )
+        click.echo(f"{len(recipes)} recipes in {output} are as the catalog says")
+        return
+    for name, text in recipes.items():
+        path = output / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+    click.echo(f"{len(recipes)} recipes written to {output}")
