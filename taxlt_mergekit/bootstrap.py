@@ -1,6 +1,6 @@
 """Paired bootstrap of the difference between two models that were scored on the same documents."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,10 @@ Array = NDArray[np.float64]
 
 # language -> training seed -> labels of every document
 Runs = Mapping[str, Mapping[int | None, Documents]]
+
+# (name, language), the name None for the baseline
+Place = tuple[str | None, str]
+Run = tuple[tuple[Place, int | None], Documents]
 
 # Resamples that are drawn at a time: 1000 × 5010 documents of XNLI are 20 MB.
 BLOCK = 1000
@@ -81,49 +85,68 @@ def resampled_differences(
         name in `others` -> language -> (R,) differences, −1..1.
     """
     rng = np.random.default_rng(seed)
-    blocks = [
-        _one_block(rng, min(BLOCK, resamples - start), baseline, others, METRICS[metric])
-        for start in range(0, resamples, BLOCK)
-    ]
+    every: dict[Place, Mapping[int | None, Documents]] = {
+        (name, code): runs
+        for name, by_language in [(None, baseline), *others.items()]
+        for code, runs in by_language.items()
+    }
+    by_target = _by_target(every)
+    blocks = []
+    for start in range(0, resamples, BLOCK):
+        scores = _resampled_scores(rng, min(BLOCK, resamples - start), by_target, METRICS[metric])
+        blocks.append(_averaged_over_seeds(rng, every, scores))
     return {
         name: {
-            code: np.concatenate([block[name, code] for block in blocks]) for code in runs if code in baseline
+            code: np.concatenate([block[name, code] - block[None, code] for block in blocks])
+            for code in by_language
+            if code in baseline
         }
-        for name, runs in others.items()
+        for name, by_language in others.items()
     }
 
 
-def _one_block(
+def _by_target(every: Mapping[Place, Mapping[int | None, Documents]]) -> dict[tuple[int, ...], list[Run]]:
+    groups: dict[tuple[int, ...], list[Run]] = {}
+    for place, runs in every.items():
+        for training_seed, documents in runs.items():
+            groups.setdefault(documents.target, []).append(((place, training_seed), documents))
+    return groups
+
+
+def _resampled_scores(
     rng: np.random.Generator,
     resamples: int,
-    baseline: Runs,
-    others: Mapping[str, Runs],
+    by_target: Mapping[tuple[int, ...], Sequence[Run]],
     metric: Callable[[Array], Array],
-) -> dict[tuple[str, str], Array]:
-    document_weights: dict[tuple[int, ...], NDArray[np.float32]] = {}
-    seed_weights: dict[tuple[int | None, ...], Array] = {}
+) -> dict[tuple[Place, int | None], Array]:
+    """(resamples,) scores of each run; runs with the same targets see the same draws of documents."""
+    scores: dict[tuple[Place, int | None], Array] = {}
+    for target, runs in by_target.items():
+        labels = max(_labels(documents) for _, documents in runs)
+        weights = _document_weights(rng, len(target), resamples)
+        # One product for all runs: (resamples, documents) @ (documents, runs · labels²).
+        counts = weights @ np.hstack([one_hot_confusion(documents, labels) for _, documents in runs])
+        confusion = counts.astype(np.float64).reshape(resamples, len(runs), labels, labels)
+        scores |= zip((run for run, _ in runs), metric(confusion).T, strict=True)
+    return scores
 
-    def resampled(runs: Mapping[int | None, Documents]) -> Array:
-        seeds = tuple(runs)
-        if seeds not in seed_weights:
+
+def _averaged_over_seeds(
+    rng: np.random.Generator,
+    every: Mapping[Place, Mapping[int | None, Documents]],
+    scores: Mapping[tuple[Place, int | None], Array],
+) -> dict[Place, Array]:
+    """(resamples,) scores of each place, averaged over training seeds that are drawn with replacement."""
+    averages: dict[Place, Array] = {}
+    draws: dict[tuple[int | None, ...], Array] = {}
+    for place, runs in every.items():
+        seeds = tuple(sorted(runs, key=str))
+        drawn = np.stack([scores[place, training_seed] for training_seed in seeds])
+        if seeds not in draws:
             share = np.full(len(seeds), 1 / len(seeds))
-            seed_weights[seeds] = rng.multinomial(len(seeds), share, size=resamples) / len(seeds)
-        total = np.zeros(resamples)
-        for documents, seed_weight in zip(runs.values(), seed_weights[seeds].T, strict=True):
-            if documents.target not in document_weights:
-                document_weights[documents.target] = _document_weights(rng, len(documents.target), resamples)
-            labels = _labels(documents)
-            counts = document_weights[documents.target] @ one_hot_confusion(documents, labels)
-            total += seed_weight * metric(counts.reshape(resamples, labels, labels).astype(np.float64))
-        return total
-
-    reference = {code: resampled(runs) for code, runs in baseline.items()}
-    return {
-        (name, code): resampled(runs) - reference[code]
-        for name, by_language in others.items()
-        for code, runs in by_language.items()
-        if code in reference
-    }
+            draws[seeds] = rng.multinomial(len(seeds), share, size=drawn.shape[1]).T / len(seeds)
+        averages[place] = (drawn * draws[seeds]).sum(axis=0)
+    return averages
 
 
 def interval(draws: Array, level: float = 0.95) -> tuple[float, float]:
@@ -133,7 +156,7 @@ def interval(draws: Array, level: float = 0.95) -> tuple[float, float]:
 
 
 def _document_weights(rng: np.random.Generator, documents: int, resamples: int) -> NDArray[np.float32]:
-    """(resamples, documents): how often each document was drawn; counts are exact in float32."""
+    """(resamples, documents): how often each document was drawn; such counts are exact in float32."""
     share = np.full(documents, 1 / documents)
     return rng.multinomial(documents, share, size=resamples).astype(np.float32)
 

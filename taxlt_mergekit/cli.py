@@ -10,6 +10,7 @@ from taxlt_mergekit import __version__
 # list needs no import of torch).
 COMMANDS = {
     "train": ("taxlt_mergekit.cli_train:train", "Train a language vector or a task vector."),
+    "report": ("taxlt_mergekit.cli_report:command", "Tables and figures of results, beside the paper's."),
     "recipes": ("taxlt_mergekit.recipes:command", "Write the paper's mergekit recipes, merge_configs/."),
 }
 

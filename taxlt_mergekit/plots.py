@@ -1,0 +1,92 @@
+"""Figures 1 to 3: the average score by density, top-k and bottom-k, with the dense model as a line."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Colours of different lightness (Okabe and Ito's), markers and dashes: each tells the curves apart alone.
+CURVES: dict[tuple[str, str], dict[str, Any]] = {
+    ("top", "global"): {"color": "#0072B2", "marker": "o", "linestyle": "-"},
+    ("bottom", "global"): {"color": "#E69F00", "marker": "s", "linestyle": "--"},
+    ("top", "tensor"): {"color": "#56B4E9", "marker": "^", "linestyle": "-."},
+    ("bottom", "tensor"): {"color": "#A65628", "marker": "v", "linestyle": (0, (1, 1))},
+}
+LINES: tuple[dict[str, Any], ...] = (
+    {"color": "black", "linestyle": (0, (8, 3))},
+    {"color": "0.45", "linestyle": ":"},
+)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Scores in percent by density in percent, of one choice of `select` and `scope`."""
+
+    select: str
+    scope: str
+    points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One benchmark: its curves, and horizontal lines (dense variant, MODEL) in percent by their label."""
+
+    title: str
+    metric: str
+    curves: tuple[Curve, ...]
+    lines: tuple[tuple[str, float], ...]
+
+
+def density_figure(panels: Sequence[Panel], title: str) -> "Figure":
+    """One row of up to two panels, further ones below, with one legend for all."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MultipleLocator
+
+    columns = min(len(panels), 2)
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(1.2 + 3.8 * columns, 1.3 + 2.9 * rows), dpi=150, layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    scopes = {curve.scope for panel in panels for curve in panel.curves}
+    handles = {}
+    for axes, panel in zip(grid.flat, panels, strict=False):
+        for curve in panel.curves:
+            label = f"{curve.select}-k" + (f", threshold: {curve.scope}" if len(scopes) > 1 else "")
+            x, y = zip(*curve.points, strict=True)
+            style = CURVES[curve.select, curve.scope]
+            (handles[label],) = axes.plot(x, y, **style, markersize=5, linewidth=1.6)
+        for (label, value), line in zip(panel.lines, LINES, strict=False):
+            handles[label] = axes.axhline(value, **line, linewidth=1.4)
+        axes.set_title(panel.title, fontsize=11)
+        axes.set_ylabel(panel.metric)
+        axes.set_xlabel("kept share k of the language vectors (%)")
+        axes.set_xlim(0, 100)
+        axes.xaxis.set_major_locator(MultipleLocator(20))
+        axes.margins(y=0.08)
+        axes.grid(color="0.9", linewidth=0.6)
+        axes.set_axisbelow(True)
+    for axes in list(grid.flat)[len(panels) :]:
+        axes.set_visible(False)
+    figure.suptitle(title, fontsize=12)
+    figure.legend(
+        handles.values(),
+        handles.keys(),
+        loc="outside lower center",
+        ncols=min(len(handles), 4),
+        frameon=False,
+    )
+    return figure
+
+
+def save(figure: "Figure", stem: Path) -> list[Path]:
+    """Write `<stem>.png` and `<stem>.svg`; the same figure gives the same bytes."""
+    import matplotlib
+
+    files = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg")]
+    # Text stays text in the SVG; a fixed salt and no date make its ids and its head reproducible.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "taxlt"}):
+        figure.savefig(files[0])
+        figure.savefig(files[1], metadata={"Date": None})
+    return files

@@ -1,0 +1,145 @@
+"""Tables 3 and 9: score by scaling factor, and the scaling factors that were chosen."""
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from taxlt_mergekit import paper
+from taxlt_mergekit.blocks import Block, Heading, bullets
+from taxlt_mergekit.results import Parameters, Split
+from taxlt_mergekit.selection import Grid, complete
+from taxlt_mergekit.study import (
+    METHODS,
+    SPLITS,
+    Options,
+    Study,
+    all_variants,
+    by_weight,
+    code_label,
+    percent,
+    slug,
+    weight_label,
+    weight_labels,
+)
+from taxlt_mergekit.tables import NOTHING, Item, Number, Table, column_best, difference_row
+
+
+def by_scaling_factor(of_model: Sequence[Study], options: Options) -> list[Block]:
+    """For each variant the average over languages by λ and benchmark; for `per_language` by language too."""
+    blocks: list[Block] = []
+    for variant in all_variants(of_model):
+        grids = []
+        for study in of_model:
+            split = study.search_split(variant, sparse=False, wanted=options.split)
+            scores = study.grid(variant, split, sparse=False) if split else {}
+            if split and len(scores) > 1:
+                grids.append((study, split, scores))
+        if grids:
+            blocks += _of_variant(variant, grids, options)
+    return [Heading(3, "Score by scaling factor λ"), *blocks] if blocks else []
+
+
+def _of_variant(variant: str, grids: Sequence[tuple[Study, Split, Grid]], options: Options) -> list[Block]:
+    weights = sorted({parameters for _, _, scores in grids for parameters in scores}, key=by_weight)
+    name = f"scaling_{slug(variant)}_{slug(grids[0][0].model)}"
+    header = ["λ"]
+    columns: list[Sequence[Item]] = [[weight_label(parameters) for parameters in weights]]
+    notes: list[str] = []
+    details: list[Block] = []
+    for study, split, scores in grids:
+        averaged = study.averaged(scores)
+        full = complete(averaged)
+        inside, _ = study.columns(averaged.values())
+        ours = [percent(fmean(full[p].values())) if p in full else None for p in weights]
+        header.append(f"{study.title} {study.unit}")
+        columns.append(_marked(ours))
+        notes.append(f"{study.title}: mean over {len(inside)} languages, {SPLITS[split]}.")
+        short = averaged.keys() - full.keys()
+        if short:
+            notes.append(f"{study.title}: no mean at λ {weight_labels(short)}, where languages are missing.")
+        figures = [_paper_figure(study, variant, parameters) for parameters in weights]
+        if options.against_paper and split == "dev" and any(figures):
+            theirs = [figure.value if figure else None for figure in figures]
+            number = next(figure.table for figure in figures if figure)
+            header += [f"paper, table {number}", "difference"]
+            columns += [[Number(value) for value in theirs], difference_row(ours, theirs)]
+        if options.per_language:
+            text = f"{study.title} by language, {SPLITS[split]}:"
+            details += [text, _by_language(study, scores, f"{name}_{study.stem}")]
+    table = Table(name, tuple(header), tuple(zip(*columns, strict=True)))
+    return [Heading(4, METHODS.get(variant, variant)), table, *bullets(notes), *details]
+
+
+def _by_language(study: Study, scores: Grid, name: str) -> Table:
+    inside, outside = study.columns(scores.values())
+    weights = sorted(scores, key=by_weight)
+    columns: list[Sequence[Item]] = [[weight_label(parameters) for parameters in weights]]
+    columns += [_marked([percent(scores[p].get(column)) for p in weights]) for column in (*inside, *outside)]
+    header = ("λ", *map(code_label, (*inside, *outside)))
+    return Table(name, header, tuple(zip(*columns, strict=True)))
+
+
+def _marked(values: Sequence[float | None]) -> list[Number]:
+    return [Number(value, best=best) for value, best in zip(values, column_best(values), strict=True)]
+
+
+def _paper_figure(study: Study, variant: str, parameters: Parameters) -> paper.Figure | None:
+    weights = {parameters.source_weight, parameters.target_weight} - {None}
+    if study.benchmark is None or study.size is None or len(weights) != 1:
+        return None
+    return paper.scaling(study.benchmark, study.size, variant, weights.pop() or 0.0)
+
+
+def chosen_factors(of_model: Sequence[Study], options: Options) -> list[Block]:
+    """The λ with the best validation score, by variant and benchmark, or by variant and language."""
+    # One λ alone was not chosen.
+    searched = [
+        (study, [v for v in study.variants if len(study.grid(v, "dev", sparse=False)) > 1])
+        for study in of_model
+    ]
+    searched = [(study, variants) for study, variants in searched if variants]
+    if not searched:
+        return []
+    if options.per_language:
+        blocks: list[Block] = [Heading(3, "Scaling factors chosen for each language")]
+        for study, variants in searched:
+            blocks += [f"{study.title}:", _chosen_by_language(study, variants)]
+        return blocks
+    header = ["Method"]
+    columns = []
+    rows = [v for v in all_variants(of_model) if any(v in variants for _, variants in searched)]
+    for study, variants in searched:
+        header.append(study.title)
+        columns.append(
+            [_chosen(study, variant, ["mean"])[0] if variant in variants else NOTHING for variant in rows]
+        )
+        if options.against_paper and study.benchmark and study.size:
+            figures = [paper.scaling_factor(study.benchmark, study.size, variant) for variant in rows]
+            number = next((figure.table for figure in figures if figure), "9")
+            header.append(f"paper, table {number}")
+            columns.append([f"{figure.value:g}" if figure else NOTHING for figure in figures])
+    labels = [METHODS.get(variant, variant) for variant in rows]
+    table = Table(
+        f"chosen_{slug(of_model[0].model)}", tuple(header), tuple(zip(labels, *columns, strict=True))
+    )
+    text = "λ with the best average validation score over a benchmark's languages:"
+    return [Heading(3, "Chosen scaling factors"), text, table]
+
+
+def _chosen_by_language(study: Study, variants: Sequence[str]) -> Table:
+    inside, outside = study.columns(
+        row for variant in variants for row in study.grid(variant, "dev", sparse=False).values()
+    )
+    languages = [*inside, *outside]
+    return Table(
+        f"chosen_{study.stem}_{slug(study.model)}",
+        ("Method", *map(code_label, languages)),
+        tuple(
+            (METHODS.get(variant, variant), *_chosen(study, variant, languages, per_language=True))
+            for variant in variants
+        ),
+    )
+
+
+def _chosen(study: Study, variant: str, columns: Sequence[str], per_language: bool = False) -> list[str]:
+    chosen = study.choose(variant, False, columns, per_language)
+    return [weight_label(chosen[column]) if column in chosen else NOTHING for column in columns]
