@@ -1,6 +1,6 @@
 """Figures 1 to 3: the average score by density, top-k and bottom-k, with the dense model as a line."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +15,11 @@ CURVES: dict[tuple[str, str], dict[str, Any]] = {
     ("top", "tensor"): {"color": "#56B4E9", "marker": "^", "linestyle": "-."},
     ("bottom", "tensor"): {"color": "#A65628", "marker": "v", "linestyle": (0, (1, 1))},
 }
-LINES: tuple[dict[str, Any], ...] = (
-    {"color": "black", "linestyle": (0, (8, 3))},
-    {"color": "0.45", "linestyle": ":"},
-)
+DENSE, MODEL = "dense", "MODEL"
+LINES: dict[str, dict[str, Any]] = {
+    DENSE: {"color": "black", "linestyle": (0, (8, 3))},
+    MODEL: {"color": "0.45", "linestyle": ":"},
+}
 
 
 @dataclass(frozen=True)
@@ -32,33 +33,35 @@ class Curve:
 
 @dataclass(frozen=True)
 class Panel:
-    """One benchmark: its curves, and horizontal lines (dense variant, MODEL) in percent by their label."""
+    """One benchmark: its curves, and the scores in percent of DENSE and MODEL, where they are known."""
 
     title: str
     metric: str
     curves: tuple[Curve, ...]
-    lines: tuple[tuple[str, float], ...]
+    lines: Mapping[str, float]
 
 
 def density_figure(panels: Sequence[Panel], title: str) -> "Figure":
     """One row of up to two panels, further ones below, with one legend for all."""
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.ticker import MultipleLocator
 
     columns = min(len(panels), 2)
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(1.2 + 3.8 * columns, 1.3 + 2.9 * rows), dpi=150, layout="constrained")
+    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.06)
+    figure = Figure(figsize=(1.3 + 3.8 * columns, 1.3 + 2.9 * rows), dpi=150, layout=layout)
     grid = figure.subplots(rows, columns, squeeze=False)
     scopes = {curve.scope for panel in panels for curve in panel.curves}
     handles = {}
     for axes, panel in zip(grid.flat, panels, strict=False):
         for curve in panel.curves:
-            label = f"{curve.select}-k" + (f", threshold: {curve.scope}" if len(scopes) > 1 else "")
+            label = f"{curve.select}-k" + (f", {curve.scope} threshold" if len(scopes) > 1 else "")
             x, y = zip(*curve.points, strict=True)
             style = CURVES[curve.select, curve.scope]
             (handles[label],) = axes.plot(x, y, **style, markersize=5, linewidth=1.6)
-        for (label, value), line in zip(panel.lines, LINES, strict=False):
-            handles[label] = axes.axhline(value, **line, linewidth=1.4)
+        for label, value in panel.lines.items():
+            handles[label] = axes.axhline(value, **LINES[label], linewidth=1.4)
         axes.set_title(panel.title, fontsize=11)
         axes.set_ylabel(panel.metric)
         axes.set_xlabel("kept share k of the language vectors (%)")
@@ -74,7 +77,7 @@ def density_figure(panels: Sequence[Panel], title: str) -> "Figure":
         handles.values(),
         handles.keys(),
         loc="outside lower center",
-        ncols=min(len(handles), 4),
+        ncols=min(len(handles), 2 * columns),
         frameon=False,
     )
     return figure

@@ -27,7 +27,7 @@ from taxlt_mergekit.tables import Item, Number, Table
 class _Densities:
     """One benchmark and variant at one λ: scores 0..1 averaged over the same languages.
 
-    `curves` is (select, scope) -> density -> score, `lines` a score by the name of a model.
+    `curves` is (select, scope) -> density -> score, `lines` the scores of the dense variant and of MODEL.
     """
 
     study: Study
@@ -45,7 +45,7 @@ class _Densities:
                 plots.Curve(select, scope, tuple((100 * k, 100 * score) for k, score in points.items()))
                 for (select, scope), points in self.curves.items()
             ),
-            tuple((name, 100 * score) for name, score in self.lines.items()),
+            {name: 100 * score for name, score in self.lines.items()},
         )
 
 
@@ -87,7 +87,10 @@ def _densities(study: Study, variant: str, options: Options) -> _Densities | Non
         curve[parameters.density or 1.0] = fmean(full[parameters].values())
     if len(full) < len(rows):
         found.notes.append(f"{study.title}: densities that miss a language are left out.")
-    for name, scores in (("dense", dense.get(shown, {})), (METHODS[MODEL], _only(study.grid(MODEL, split)))):
+    for name, scores in (
+        (plots.DENSE, dense.get(shown, {})),
+        (plots.MODEL, _only(study.grid(MODEL, split))),
+    ):
         if columns <= scores.keys():
             found.lines[name] = fmean(scores[column] for column in columns)
         else:
@@ -98,13 +101,15 @@ def _densities(study: Study, variant: str, options: Options) -> _Densities | Non
 def _table(name: str, grids: Sequence[_Densities]) -> Table:
     densities = sorted({density for grid in grids for points in grid.curves.values() for density in points})
     header = ["k (%)"]
-    columns: list[Sequence[Item]] = [[*(f"{100 * density:g}" for density in densities), "dense", "MODEL"]]
+    columns: list[Sequence[Item]] = [
+        [*(f"{100 * density:g}" for density in densities), plots.DENSE, plots.MODEL]
+    ]
     for grid in grids:
         scopes = {scope for _, scope in grid.curves}
         for (select, scope), points in grid.curves.items():
             header.append(f"{grid.study.title} {select}-k" + (f", {scope}" if len(scopes) > 1 else ""))
             scores = [points.get(density) for density in densities]
-            scores += [grid.lines.get("dense"), grid.lines.get(METHODS[MODEL])]
+            scores += [grid.lines.get(plots.DENSE), grid.lines.get(plots.MODEL)]
             columns.append([Number(percent(score)) for score in scores])
     return Table(name, tuple(header), tuple(zip(*columns, strict=True)))
 

@@ -72,7 +72,8 @@ def _line(
         # Densities on validation data are a search: they stand in the tables by density.
         return None
     label = METHODS.get(variant, variant) + (", sparse" if sparse and dense_shown else "")
-    columns = {column for row in shown.values() for column in row}
+    inside, outside = study.columns(shown.values())
+    columns = [*inside, *outside]
     chosen = study.choose(variant, sparse, columns, options.per_language)
     if not chosen:
         if len(shown) > 1:

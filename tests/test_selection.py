@@ -1,10 +1,10 @@
 """The chosen cell: best average over languages, on complete grids only."""
 
 import pytest
-from test_results import make_cell
 
 from taxlt_mergekit.results import Parameters
 from taxlt_mergekit.selection import best_parameters, complete, grid, in_mean, metric_of
+from tests.test_results import make_cell
 
 
 def cells(scores: dict[float, dict[str, float]], **fields):
