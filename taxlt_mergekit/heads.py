@@ -150,6 +150,8 @@ def output_layout(cast: Cast, checkpoints: dict[ModelReference, Checkpoint], opt
                 definition=module.definition.model_copy(
                     update={
                         "pre_weights": kept["pre"],
+                        # Slices of fewer layers must show in the output's config.
+                        "num_layers_config_key": "num_hidden_layers",
                         "layer_templates": module.definition.layer_templates.model_copy(
                             update={"weights": kept["layer"]}
                         ),
@@ -186,7 +188,8 @@ def check_shapes(
                 expected = shape
             elif shape is not None and shape != expected:
                 raise UserError(
-                    f"{model}: tensor {name} has shape {list(shape)}, but {list(expected)} in base_model {cast.base}"
+                    f"{model}: tensor {name} has shape {list(shape)}, but {list(expected)} "
+                    f"in base_model {cast.base}"
                 )
 
 
@@ -247,8 +250,8 @@ def _check_head(
         )
     if base.architecture == task.architecture or not _is_head(name, task):
         raise UserError(
-            f"{cast.base}: base_model ({base.architecture}) has no tensor {name}, which is part of the body of "
-            f"{cast.task} ({task.architecture}); the two do not share one starting point"
+            f"{cast.base}: base_model ({base.architecture}) has no tensor {name}, which is part of the body "
+            f"of {cast.task} ({task.architecture}); the two do not share one starting point"
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import click
 import tqdm
 from mergekit.common import ImmutableMap, ModelReference
-from mergekit.config import MergeConfiguration
+from mergekit.config import InputSliceDefinition, MergeConfiguration
 from mergekit.io.tasks import GatherTensors, LoaderCache
 from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask
 from mergekit.options import MergeOptions
@@ -85,6 +85,7 @@ def prepare(
     output._cast, output._layout = cast, layout
     # Inputs keep their type until they are added up, whatever `dtype` says: one rounding, at the end.
     output._recipe = config.model_copy(update={"dtype": None, "out_dtype": out_dtype}, deep=True)
+    _add_base_to_slices(output._recipe, cast.base)
     output._name = os.path.basename(os.path.normpath(out_path))
     return output
 
@@ -140,7 +141,7 @@ def complete_plan(output: OutputConfiguration, planned: list[tuple[Any, Any]]) -
     densities: dict[ModelReference, set[float]] = {}
     for weight, task in planned:
         for model, role in cast.roles.items():
-            if model not in task.input_parameters.keys() or weight.name in output._layout.head:
+            if model not in task.input_parameters or weight.name in output._layout.head:
                 continue
             bound = task.input_parameters[model]
             signed_weight(str(model), bound["role"], bound["weight"], method.source_sign)
@@ -204,9 +205,20 @@ def _global_cutoffs(output, planned, model: ModelReference, density: float, sele
             for owner, tensor in zip((base, model), pair, strict=True):
                 if not tensor.isfinite().all():
                     raise UserError(
-                        f"{owner}: tensor {name} has values that are NaN or infinite; a merge needs finite weights"
+                        f"{owner}: tensor {name} has values that are NaN or infinite; "
+                        "a merge needs finite weights"
                     ) from None
         raise
+
+
+def _add_base_to_slices(recipe: MergeConfiguration, base: ModelReference) -> None:
+    """θ₀ takes part in every slice, listed or not, as it does under `models`."""
+    slices = [*(recipe.slices or [])]
+    for module in (recipe.modules or {}).values():
+        slices += module.slices or []
+    for piece in slices:
+        if base not in [source.model for source in piece.sources]:
+            piece.sources.append(InputSliceDefinition(model=base, layer_range=piece.sources[0].layer_range))
 
 
 def _load(gather, models: tuple[ModelReference, ...]) -> dict[ModelReference, Any]:

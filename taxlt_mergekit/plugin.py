@@ -37,8 +37,8 @@ def wrap_planner(plan: ModuleType) -> None:
             config = config._recipe
         elif config.merge_method in METHODS:
             raise UserError(
-                f"{config.merge_method}: merges run through mergekit's run_merge (mergekit-yaml, mergekit-multi), "
-                "not through a MergePlanner of its own"
+                f"{config.merge_method}: merges run through mergekit's run_merge (as mergekit-yaml and "
+                "mergekit-multi do), not through a MergePlanner of its own"
             )
         stock_init(self, config, *args, **kwargs)
 
@@ -82,11 +82,11 @@ def wrap_run_merge(merge: ModuleType) -> None:
 
         return merging.card(config, config_yaml)
 
-    merge.get_architecture_info, merge.generate_card = get_architecture_info, generate_card
+    vars(merge).update(get_architecture_info=get_architecture_info, generate_card=generate_card)
     # Modules that were imported before an explicit register() hold the stock function by name.
     for module in list(sys.modules.values()):
-        if getattr(module, "run_merge", None) is stock_run:
-            module.run_merge = run_merge
+        if vars(module).get("run_merge") is stock_run:
+            vars(module)["run_merge"] = run_merge
 
 
 def explain_yaml_errors(run_yaml: ModuleType) -> None:
