@@ -1,0 +1,385 @@
+"""`taxlt train language` and `taxlt train task`: flags to settings.
+
+Options listed in the help are ours or the ones that the paper gives a value. Every other field of
+`transformers.TrainingArguments` is a flag of the same name; it is parsed by transformers' own parser, which
+is only built when such a flag is given.
+"""
+
+import difflib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from taxlt_mergekit import training_settings as ts
+from taxlt_mergekit.errors import UserError
+
+VARIADIC = ("--corpus", "--validation", "--lora-target-modules")
+ALIASES = {"--output-dir": "--output"}
+TRUTH = ("true", "false", "yes", "no", "t", "f", "y", "n", "1", "0")
+
+
+class TrainCommand(click.Command):
+    """A command that also takes every field of `TrainingArguments`, in either spelling (`-` or `_`)."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ours = {name: option for option in self.params for name in getattr(option, "opts", ())}
+        ours |= {name: option for option in self.params for name in getattr(option, "secondary_opts", ())}
+        ours |= {"--help": None, "-h": None}  # type: ignore[dict-item]
+        rest, fields = split_flags(args, ours)
+        ctx.meta["taxlt.arguments"] = fields
+        return super().parse_args(ctx, rest)
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write_usage(ctx.command_path, ctx.command.options_metavar or "")
+
+
+def split_flags(args: Sequence[str], ours: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
+    """Part a command line into what click parses and fields of `TrainingArguments`.
+
+    Args:
+        args: the command line after the command.
+        ours: click's options by their long names.
+
+    Returns:
+        The arguments for click, with `--corpus a b` written out as `--corpus a --corpus b` where MODEL came
+        before, and the fields with their values.
+
+    Raises:
+        UserError: a flag that is neither; proposes the nearest.
+    """
+    rest: list[str] = []
+    fields: dict[str, Any] = {}
+    queue = list(args)
+    model_seen = False
+    while queue:
+        word = queue.pop(0)
+        if word == "--" or not word.startswith("-") or word == "-":
+            model_seen = True
+            rest.append(word)
+            continue
+        flag, equals, value = word.partition("=")
+        flag = flag.replace("_", "-") if flag.startswith("--") else flag
+        flag = ALIASES.get(flag, flag)
+        if flag not in ours:
+            name, value = _field(flag, value if equals else None, queue, ours)
+            fields[name] = value
+            continue
+        takes_value = ours[flag] is not None and not getattr(ours[flag], "is_flag", False)
+        if not takes_value or equals:
+            rest.append(flag + equals + value)
+            continue
+        many = flag in VARIADIC and model_seen and getattr(ours[flag], "multiple", False)
+        count = 1
+        while many and count < len(queue) and not queue[count].startswith("-"):
+            count += 1
+        for word in queue[:count]:
+            rest += [flag, word]
+        if not queue:
+            rest.append(flag)
+        del queue[:count]
+    return rest, fields
+
+
+def _field(flag: str, value: str | None, queue: list[str], ours: dict[str, Any]) -> tuple[str, Any]:
+    """One flag of `TrainingArguments`, with its value taken from `value` or from the queue."""
+    actions = _argument_actions()
+    if flag not in actions:
+        known = [name for name in (*ours, *actions) if name.startswith("--")]
+        near = difflib.get_close_matches(flag, known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else "; see --help"
+        raise UserError(f"no such option: {flag}{hint}")
+    action = actions[flag]
+    if action.nargs == 0:  # --no-… of a field that is on by default
+        return action.dest, False
+    optional = action.nargs == "?"
+    if value is None:
+        if queue and (queue[0].lower() in TRUTH if optional else not queue[0].startswith("--")):
+            value = queue.pop(0)
+        elif optional:
+            return action.dest, True
+        else:
+            raise UserError(f"{flag} needs a value")
+    return action.dest, _convert(flag, action, value)
+
+
+def _convert(flag: str, action: Any, value: str) -> Any:
+    """A value as transformers' parser would read it."""
+    try:
+        converted = action.type(value) if action.type is not None else value
+    except Exception as error:
+        name = getattr(action.type, "__name__", "value")
+        wanted = "true or false" if name == "string_to_bool" else f"of type {name}"
+        raise UserError(f"{flag} must be {wanted}, not {value!r}") from error
+    choices = [getattr(choice, "value", choice) for choice in action.choices or ()]
+    if choices and getattr(converted, "value", converted) not in choices:
+        raise UserError(f"{flag} must be one of {', '.join(map(str, choices))}, not {value!r}")
+    return getattr(converted, "value", converted)
+
+
+def _argument_actions() -> dict[str, Any]:
+    """Long flag, in the spelling with hyphens → argparse's action for the field of `TrainingArguments`."""
+    from transformers import HfArgumentParser, TrainingArguments
+
+    parser = HfArgumentParser(TrainingArguments, allow_abbrev=False)
+    return {
+        name.replace("_", "-"): action
+        for action in parser._actions
+        for name in action.option_strings
+        if name.startswith("--") and action.dest != "help"
+    }
+
+
+def collect(kind: ts.Kind, ctx: click.Context, given: dict[str, Any], config: Path | None) -> ts.Settings:
+    """Settings from flags, then `--config`, then nothing: what is still unset is resolved from the paper."""
+    values: dict[str, Any] = {}
+    if config is not None:
+        values = _typed(ts.read_config(config, kind), kind)
+    values |= ctx.meta["taxlt.arguments"]
+    values |= {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()}
+    return ts.make_settings(kind, {key: value for key, value in values.items() if value is not None})
+
+
+def _typed(values: dict[str, Any], kind: ts.Kind) -> dict[str, Any]:
+    """Fields of `TrainingArguments` from YAML with the types of the flags (YAML reads 5e-5 as text)."""
+    ours = ts.SETTINGS[kind].model_fields.keys()
+    if values.keys() <= ours:
+        return values
+    actions = {action.dest: (flag, action) for flag, action in _argument_actions().items()}
+    for key in values.keys() - ours:
+        if key not in actions:
+            near = difflib.get_close_matches(key, [*ours, *actions], n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise UserError(f"--config: no such setting: {key}{hint}")
+        flag, action = actions[key]
+        if isinstance(values[key], str):
+            values[key] = _convert(flag, action, values[key])
+    return values
+
+
+def _names(_ctx: click.Context, _param: click.Parameter, value: str | None) -> list[str] | None:
+    """A comma-separated list."""
+    return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
+
+
+def _decorate(options: Sequence[Callable]) -> Callable:
+    def apply(function: Callable) -> Callable:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return apply
+
+
+def _option(*names: str, help: str, **attributes: Any) -> Callable:
+    return click.option(*names, help=help, **attributes)
+
+
+_FLAG = {"is_flag": True, "default": None}
+
+_model = click.argument("model", required=False)
+
+
+def _shared_options(batch: str, rate: str, evaluation: str) -> Callable:
+    """Options of both commands; the arguments say what the default is and where it comes from."""
+    return _decorate(
+        [
+            _option(
+                "--batch-size",
+                type=click.IntRange(min=1),
+                help=f"Total batch: per device × accumulation × devices. {batch}",
+            ),
+            _option(
+                "--per-device-train-batch-size",
+                type=click.IntRange(min=1),
+                help="Batch of one device. [--batch-size / (devices × accumulation). Given without "
+                "--batch-size it sets the total, as in transformers]",
+            ),
+            _option(
+                "--gradient-accumulation-steps",
+                type=click.IntRange(min=1),
+                help="Batches added up a step. [1]",
+            ),
+            _option("--learning-rate", type=float, help=f"Peak learning rate. {rate}"),
+            _option("--eval-steps", type=float, help=f"Steps between evaluations. {evaluation}"),
+            _option(
+                "--seed", type=int, help="Seeds order, masks, dropout and new heads. [42: TrainingArguments]"
+            ),
+            _option(
+                "--bf16/--no-bf16",
+                default=None,
+                help="bfloat16 autocast. [where the GPU has it; never on a CPU]",
+            ),
+            _option("--gradient-checkpointing", **_FLAG, help="Less memory for more time. [off]"),
+            _option("--freeze-embeddings", **_FLAG, help="Do not train the input embeddings. [trained]"),
+            _option(
+                "--tie-embeddings/--untie-embeddings",
+                default=None,
+                help="Share input and output embeddings, or not. [as the model's config says]",
+            ),
+            _option(
+                "--lora-rank",
+                type=click.IntRange(min=1),
+                help="Train a peft adapter of this rank in place of all weights. [all weights: section 3]",
+            ),
+            _option("--lora-alpha", type=float, help="Scale of the adapter. [2 × rank]"),
+            _option(
+                "--lora-target-modules",
+                multiple=True,
+                help="Linear layers to adapt. [all of the model's body]",
+            ),
+            _option("--merge-lora", **_FLAG, help="Save the adapter folded into a whole checkpoint. [off]"),
+            _option(
+                "--size",
+                type=click.Choice(["base", "large"]),
+                help="Whose settings of the paper to take. [large if the model is the catalog's "
+                "xlm-roberta-large or its hidden size is 1024 or more]",
+            ),
+            _option(
+                "--config", type=click.Path(path_type=Path), help="YAML file of settings; flags go before it."
+            ),
+            _option(
+                "--resume",
+                is_flag=True,
+                help="Go on with a stopped run of the same settings, if there is one.",
+            ),
+            _option("--push-to-hub", **_FLAG, help="Upload the finished folder (--hub-model-id names it)."),
+        ]
+    )
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def train() -> None:
+    """Train a language vector or a task vector with the paper's settings.
+
+    What is written is an ordinary checkpoint θ; mergekit subtracts θ₀ to get the vector τ = θ − θ₀.
+    """
+
+
+_EPILOG = (
+    "In [brackets]: the default and where it comes from. Section, table and appendix are those of Parović et "
+    "al. 2024. Every other field of transformers.TrainingArguments is a flag of the same name too "
+    "(--weight-decay, --warmup-steps, --lr-scheduler-type, --report-to tensorboard, …) and a key of --config."
+)
+
+
+@train.command(
+    cls=TrainCommand, epilog=_EPILOG, options_metavar="MODEL --corpus FILE... --lang CODE [OPTIONS]"
+)
+@_model
+@_option(
+    "--corpus",
+    multiple=True,
+    help="Raw text: files (UTF-8; plain, .gz, .zst; one document a line), folders of data files, or data set "
+    "ids ID[:CONFIGURATION]. Several may follow, after MODEL.",
+)
+@_option("--lang", help="The language's code, as in table 5: names the output folder.")
+@_option("--validation", multiple=True, help="Other text to validate on, in place of a share of the corpus.")
+@_option(
+    "--validation-share",
+    type=float,
+    help="Share of the documents (lines) held out by --seed. [0.05: not in the paper]",
+)
+@_option("--text-column", help="Column of a data set that holds the text. [text]")
+@_option("--max-steps", type=int, help="Training steps. [50,000; large: 20,000: section 3]")
+@_option("--block-size", type=int, help="Tokens a sequence. [256: section 3]")
+@_option(
+    "--mlm-probability",
+    type=float,
+    help="Share of tokens to predict (encoders). [0.15: XLM-R's own pre-training]",
+)
+@_option("--new-head", **_FLAG, help="Give a model without a language-modelling head a fresh one. [refused]")
+@_option("--early-stopping-patience", type=int, help="Evaluations without gain before stopping. [off]")
+@_shared_options("[64: section 3]", "[5e-5: section 3]", "[a 20th of the steps: not in the paper]")
+@_option("--output", help="Where the checkpoint goes. [vectors/MODEL/lang/LANG, as recipes name it]")
+@click.pass_context
+def language(ctx: click.Context, config: Path | None, resume: bool, **given: Any) -> None:
+    """Train a language vector: go on with MODEL's own pre-training on raw text.
+
+    Masked LM for encoders, next-token prediction for decoders. The checkpoint with the lowest validation
+    perplexity is kept (section 3).
+    """
+    settings = collect("language", ctx, _without_empty(given), config)
+    _quiet()
+    from taxlt_mergekit import training, training_runs
+
+    assert isinstance(settings, ts.LanguageSettings)
+    with training.closing_processes():
+        training.carry_out(training_runs.language_run(settings, resume), resume)
+
+
+@train.command(cls=TrainCommand, epilog=_EPILOG, options_metavar="MODEL --task TASK [OPTIONS]")
+@_model
+@_option(
+    "--task",
+    help="multinli, marc or smsa: the corpora of table 6, from the hub or TAXLT_DATA. With --train and "
+    "--validation: the task's settings and label names, your rows.",
+)
+@_option("--train", type=str, help="Your training rows: .csv, .tsv (both with a header) or .jsonl.")
+@_option("--validation", type=str, help="Your validation rows.")
+@_option("--columns", callback=_names, help="Column of the text, or of a pair: premise,hypothesis.")
+@_option("--label", help="Column of the label. [label]")
+@_option(
+    "--labels", callback=_names, help="Label names in the order of their numbers. [the task's, or sorted]"
+)
+@_option("--name", help="Names the output folder for your own rows.")
+@_option(
+    "--num-train-epochs",
+    type=float,
+    help="Passes over the rows. [multinli 5, marc 5, smsa 10: table 1, appendix G]",
+)
+@_option("--max-steps", type=int, help="Training steps, in place of epochs. [epochs decide]")
+@_option("--max-length", type=int, help="Tokens a row is cut at. [256: section 3, there of language vectors]")
+@_option(
+    "--metric-for-best-model",
+    help="Which checkpoint is kept: accuracy, f1 (macro) or loss. [accuracy; smsa f1: table 1]",
+)
+@_option(
+    "--warmup-steps", type=float, help="Linear warm-up. [0; large: multinli 6,000, smsa 300: appendix G]"
+)
+@_option(
+    "--early-stopping-patience",
+    type=int,
+    help="Evaluations without gain before stopping. [off; large: smsa 3: appendix G]",
+)
+@_shared_options(
+    "[multinli 32, marc 32, smsa 16: table 1; large: smsa 32: appendix G]",
+    "[2e-5: table 1; large: smsa 1e-5: appendix G]",
+    "[multinli 625, marc 625, smsa 250: table 1, appendix G]",
+)
+@_option("--output", help="Where the checkpoint goes. [vectors/MODEL/task/TASK, as recipes name it]")
+@click.pass_context
+def task(ctx: click.Context, config: Path | None, resume: bool, **given: Any) -> None:
+    """Train a task vector: fine-tune MODEL as a classifier on labelled rows of the source language.
+
+    Your own rows (--train, --validation, --columns) take MultiNLI's column of table 1 unless --task names
+    another.
+    """
+    settings = collect("task", ctx, _without_empty(given), config)
+    _quiet()
+    from taxlt_mergekit import training, training_runs
+
+    assert isinstance(settings, ts.TaskSettings)
+    with training.closing_processes():
+        training.carry_out(training_runs.task_run(settings, resume), resume)
+
+
+def _without_empty(given: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in given.items() if value is not None and value != ()}
+
+
+def _quiet() -> None:
+    """Keep the libraries' notes for developers out of the terminal, before they are imported."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    from datasets.utils import logging as datasets_logging
+    from datasets.utils.logging import disable_progress_bar
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    datasets_logging.set_verbosity_error()
+    disable_progress_bar()

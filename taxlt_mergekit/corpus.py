@@ -1,0 +1,350 @@
+"""Raw text as blocks of tokens on disk: read as a stream, tokenised once, cached, never all in memory.
+
+A *document* is a non-blank line of a text file (plain, gzip or zstd, UTF-8) or a row of a Hugging Face data
+set. Documents are tokenised with the model's special tokens, joined, and cut into blocks of equal length.
+The validation share is drawn by document, by a seeded hash of its text, so that repeated documents never
+stand on both sides.
+"""
+
+import gzip
+import hashlib
+import io
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from taxlt_mergekit.errors import UserError
+
+if TYPE_CHECKING:
+    import datasets
+
+# A longer line is cut at a blank, so that a file without line ends is not read as one string.
+LONGEST_LINE = 1 << 20
+# Documents are tokenised together up to this many characters: enough for the tokenizer's own threads.
+TOKENISED_TOGETHER = 1 << 18
+HASH_BITS = 64
+DATASET_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?")
+
+
+@dataclass(frozen=True)
+class CorpusFacts:
+    """What is written about a corpus beside the checkpoint.
+
+    `sha256` is that of the file's bytes, as `sha256sum` prints it, or for a data set of its documents, each
+    followed by a line feed. `bytes` counts the documents' text in UTF-8.
+    """
+
+    name: str
+    documents: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Which documents are validation: those whose `document_hash` is at most `threshold` (-1: none)."""
+
+    seed: int
+    threshold: int
+
+    def __contains__(self, document: str) -> bool:
+        return self.threshold >= 0 and document_hash(document, self.seed) <= self.threshold
+
+
+def document_hash(document: str, seed: int) -> int:
+    """A number below 2^64, uniform over documents, the same for equal text and seed."""
+    key = hashlib.blake2b(document.encode(), digest_size=HASH_BITS // 8, key=str(seed).encode()).digest()
+    return int.from_bytes(key, "big")
+
+
+def read_documents(name: str, text_column: str) -> Iterator[str]:
+    """The documents of one corpus, in order, without blank ones.
+
+    Args:
+        name: a file, a folder of data files, or a Hugging Face data set id, `ID` or `ID:CONFIGURATION` (its
+            split `train`).
+        text_column: the column of a data set that holds the text.
+
+    Raises:
+        UserError: it is not there, binary, not UTF-8 (names file and line), or a damaged archive.
+    """
+    lines = _file_lines(Path(name)) if Path(name).is_file() else _dataset_rows(name, text_column)
+    return (line for line in map(str.strip, lines) if line)
+
+
+def _file_lines(path: Path) -> Iterator[str]:
+    number = 0
+    try:
+        with path.open("rb") as raw, _unpack(raw) as stream:
+            rest, starts = b"", True
+            while piece := stream.readline(LONGEST_LINE):
+                number += starts
+                starts = piece.endswith(b"\n")
+                line, rest = rest + piece, b""
+                if len(line) >= LONGEST_LINE and not starts:
+                    line, rest = _cut(line)
+                yield _decode(line, path, number)
+            if rest:
+                yield _decode(rest, path, number)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"{path}: a damaged archive after line {number} ({error})") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    except Exception as error:
+        if type(error).__name__ == "ZstdError":  # named here so that zstandard is imported for .zst alone
+            raise UserError(f"{path}: a damaged archive after line {number} ({error})") from error
+        raise
+
+
+def _unpack(raw: Any) -> Any:
+    magic = raw.read(4)
+    raw.seek(0)
+    if magic[:2] == b"\x1f\x8b":
+        return gzip.open(raw)
+    if magic == b"\x28\xb5\x2f\xfd":
+        import zstandard
+
+        return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True))
+    return raw
+
+
+def _cut(line: bytes) -> tuple[bytes, bytes]:
+    """A piece of an overlong line: up to its last blank, or else between two characters."""
+    at = line.rfind(b" ") + 1
+    if not at:
+        at = len(line)
+        while at > 1 and line[at - 1] & 0xC0 == 0x80:
+            at -= 1
+        at -= 1  # the character that starts here may go on in the next piece
+    return line[:at], line[at:]
+
+
+def _decode(line: bytes, path: Path, number: int) -> str:
+    if b"\0" in line:
+        raise UserError(
+            f"{path}, line {number}: a NUL byte, so this is a binary file or UTF-16; a corpus is UTF-8 text, "
+            "plain, .gz or .zst"
+        )
+    try:
+        return line.decode("utf-8").lstrip("\ufeff")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}, line {number}: byte {error.start + 1} (0x{line[error.start]:02x}) is not UTF-8; "
+            "convert the file, for example with iconv -t UTF-8"
+        ) from error
+
+
+def _dataset_rows(name: str, text_column: str) -> Iterator[str]:
+    dataset = _load_dataset(name)
+    if text_column not in dataset.column_names:
+        raise UserError(
+            f"corpus {name} has no column {text_column!r}; its columns are {', '.join(dataset.column_names)} "
+            "(choose with --text-column)"
+        )
+    for batch in dataset.select_columns([text_column]).iter(256):
+        for text in batch[text_column]:
+            if text is not None and not isinstance(text, str):
+                raise UserError(f"corpus {name}: column {text_column!r} is not text")
+            yield text or ""
+
+
+def _load_dataset(name: str) -> "datasets.Dataset":
+    import datasets
+
+    is_folder = Path(name).is_dir()
+    looks_like_a_file = name.startswith(("/", ".", "~")) or Path(name).suffix in (".txt", ".gz", ".zst")
+    if not is_folder and (looks_like_a_file or not DATASET_ID.fullmatch(name)):
+        raise UserError(f"corpus {name}: no such file")
+    path, _, configuration = (name, "", "") if is_folder else name.partition(":")
+    try:
+        return datasets.load_dataset(path, configuration or None, split="train")
+    except Exception as error:  # a dozen kinds, from no network to a data set that needs a script
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"corpus {name} is not a file, and as a data set it could not be loaded "
+            f"({type(error).__name__}: {reason})"
+        ) from error
+
+
+def survey(
+    names: Sequence[str], text_column: str, seed: int, bar: Any = None
+) -> tuple[list[CorpusFacts], list[int]]:
+    """Read every corpus once: count, check and hash it.
+
+    Args:
+        names: the corpora, as for `read_documents`.
+        text_column: for data sets.
+        seed: of `document_hash`.
+        bar: a tqdm bar that is moved on by the bytes of text read.
+
+    Returns:
+        The facts of each corpus, and the two smallest different document hashes (fewer where there are fewer
+        documents).
+
+    Raises:
+        UserError: as `read_documents`, or a corpus has no document.
+    """
+    facts = []
+    smallest: list[int] = []
+    for name in names:
+        documents = size = 0
+        digest = hashlib.sha256()
+        for document in read_documents(name, text_column):
+            text = document.encode()
+            documents += 1
+            size += len(text)
+            digest.update(text + b"\n")
+            mark = document_hash(document, seed)
+            if len(smallest) < 2 or mark < smallest[-1]:
+                smallest = sorted({*smallest, mark})[:2]
+            if bar is not None:
+                bar.update(len(text) + 1)
+        if not documents:
+            raise UserError(f"corpus {name} is empty: it has no line with text")
+        sha256 = file_sha256(Path(name)) if Path(name).is_file() else digest.hexdigest()
+        facts.append(CorpusFacts(name, documents, size, sha256))
+    return facts, smallest
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file, as `sha256sum` prints it."""
+    with path.open("rb") as file:
+        return (
+            hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha(file)
+        )
+
+
+def _sha(file: IO[bytes]) -> str:  # Python 3.10 has no hashlib.file_digest
+    digest = hashlib.sha256()
+    while piece := file.read(1 << 20):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def held_out(share: float, seed: int, smallest: Sequence[int]) -> HeldOut:
+    """Draw about `share` of the documents, at least one, and leave at least one.
+
+    Args:
+        share: 0 < share < 1.
+        seed: as given to `survey`.
+        smallest: the hashes that `survey` returned.
+
+    Raises:
+        UserError: there is only one document.
+    """
+    if len(smallest) < 2:
+        raise UserError(
+            "the corpus is one document (one line), so none can be held out; name other text with "
+            "--validation, or put each paragraph on its own line"
+        )
+    return HeldOut(seed, max(int(share * 2**HASH_BITS), smallest[0]))
+
+
+def token_blocks(
+    documents: Iterable[str], tokenizer: Any, length: int, separator: int | None, keep_rest: bool
+) -> Iterator[list[int]]:
+    """Tokenised documents, joined and cut.
+
+    Args:
+        documents: text.
+        tokenizer: the model's tokenizer; its special tokens stand around each document.
+        length: tokens a block.
+        separator: a token that is added after each document unless it ends in it (a decoder's end of text).
+        keep_rest: whether the tokens left at the end make a last, shorter block.
+
+    Yields:
+        Token ids, `length` of them.
+    """
+    tokens: list[int] = []
+    for batch in _batches(documents):
+        for ids in tokenizer(batch, add_special_tokens=True, return_attention_mask=False, verbose=False)[
+            "input_ids"
+        ]:
+            tokens.extend(ids)
+            if separator is not None and ids[-1:] != [separator]:
+                tokens.append(separator)
+        whole = len(tokens) - len(tokens) % length
+        for start in range(0, whole, length):
+            yield tokens[start : start + length]
+        del tokens[:whole]
+    if keep_rest and tokens:
+        yield tokens
+
+
+def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    size = 0
+    for document in documents:
+        batch.append(document)
+        size += len(document)
+        if size >= TOKENISED_TOGETHER:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def tokenizer_hash(tokenizer: Any) -> str:
+    """What the cache knows a tokenizer by: its whole content, not its name."""
+    content = (
+        tokenizer.backend_tokenizer.to_str()
+        if getattr(tokenizer, "backend_tokenizer", None) is not None
+        else repr((type(tokenizer).__name__, sorted(tokenizer.get_vocab().items()), tokenizer.init_kwargs))
+    )
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def cached_blocks(
+    facts: Sequence[CorpusFacts],
+    part: str,
+    held: HeldOut,
+    text_column: str,
+    tokenizer: Any,
+    length: int,
+    separator: int | None,
+    bar: Any = None,
+) -> "datasets.Dataset":
+    """The blocks of one part of the corpora, from the cache or made now, memory-mapped.
+
+    Args:
+        facts: the corpora, as `survey` gave them.
+        part: `train` (every document not held out, whole blocks only), `validation` (those held out) or `all`
+            (every document); the last two keep a shorter last block.
+        held: which documents are held out.
+        text_column, tokenizer, length, separator: as for `read_documents` and `token_blocks`.
+        bar: a tqdm bar that is moved on by the bytes of text tokenised.
+
+    Returns:
+        A data set with the column `input_ids` (int32). It may have no rows.
+    """
+    import datasets
+
+    recipe = [
+        *(fact.sha256 for fact in facts),
+        *asdict(held).values(),
+        *(part, text_column, length, separator, tokenizer_hash(tokenizer), "1"),
+    ]
+    fingerprint = hashlib.sha256(repr(recipe).encode()).hexdigest()[:32]
+
+    def rows() -> Iterator[dict[str, list[int]]]:
+        for ids in token_blocks(chosen(), tokenizer, length, separator, keep_rest=part != "train"):
+            yield {"input_ids": ids}
+
+    def chosen() -> Iterator[str]:
+        for fact in facts:
+            for document in read_documents(fact.name, text_column):
+                if bar is not None:
+                    bar.update(len(document.encode()) + 1)
+                if part == "all" or (document in held) == (part == "validation"):
+                    yield document
+
+    features = datasets.Features({"input_ids": datasets.List(datasets.Value("int32"))})
+    try:
+        return datasets.Dataset.from_generator(rows, features=features, fingerprint=fingerprint)
+    except datasets.exceptions.DatasetGenerationError as error:
+        if isinstance(error.__cause__, (UserError, OSError)):
+            raise error.__cause__ from error
+        raise
