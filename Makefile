@@ -1,0 +1,31 @@
+# The two commands of the README. PYTHON may name another interpreter (3.10 to 3.13).
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: demo test lint clean
+
+# The main job on a fresh machine: install, then the whole method in miniature.
+demo: $(VENV)/installed
+	$(BIN)/taxlt demo
+
+# All tests. Real data are used where TAXLT_DATA (or ../shared/data) has them.
+test: $(VENV)/tested
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: $(VENV)/tested
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -e . -c constraints.txt
+	touch $@
+
+$(VENV)/tested: $(VENV)/installed
+	$(BIN)/pip install -e '.[test]' -c constraints.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
