@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from tqdm import tqdm
+
 from taxlt_mergekit import plots
 from taxlt_mergekit.blocks import Block, Heading, Picture, bullets, markdown
 from taxlt_mergekit.errors import UserError
@@ -33,7 +35,7 @@ def build(cells: Sequence[Cell], notes: Sequence[str], options: Options) -> list
     for model in dict.fromkeys(study.model for study in everything):
         of_model = [study for study in everything if study.model == model]
         blocks.append(Heading(2, model or "θ₀ not known (say which with --model)"))
-        for study in of_model:
+        for study in tqdm(of_model, desc="bootstrap", unit="benchmark", leave=False, disable=None):
             blocks += by_language(study, options)
         blocks += by_scaling_factor(of_model, options)
         blocks += chosen_factors(of_model, options)

@@ -70,8 +70,8 @@ class Table:
 
     def markdown(self) -> str:
         """Padded, so that it reads as a table in a terminal too."""
-        lines = [list(self.header)]
-        lines += [[item if isinstance(item, str) else item.text for item in row] for row in self.rows]
+        rows = [[item if isinstance(item, str) else item.text for item in row] for row in self.rows]
+        lines = [[text.replace("|", r"\|") for text in line] for line in (self.header, *rows)]
         widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
         rule = ["-" * widths[0]] + ["-" * (width - 1) + ":" for width in widths[1:]]
         padded = [

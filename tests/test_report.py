@@ -278,7 +278,7 @@ def test_seeds_are_averaged(tmp_path):
 def test_other_names_and_other_tasks_stand_in_the_tables_too(tmp_path):
     cells = [
         cell("model", "test", "quy", 40),
-        cell("my method", "test", "quy", 45),
+        cell("my | method", "test", "quy", 45),
         cell("sft", "test", "quy", 50),
     ]
     cells += [
@@ -291,17 +291,17 @@ def test_other_names_and_other_tasks_stand_in_the_tables_too(tmp_path):
             split="test",
             metrics={"acc": a},
         )
-        for v, a in (("model", 0.5), ("my method", 0.6))
+        for v, a in (("model", 0.5), ("my | method", 0.6))
     ]
     done = run(write_cells(tmp_path, cells), "--against", "paper", "--resamples", "100")
     rows = table(tmp_path / "report" / "scores_americas_nli_xlm-roberta-base_test.csv")
-    assert list(rows) == ["MODEL", "SFT", "my method"]
+    assert list(rows) == ["MODEL", "SFT", "my | method"]
     with open(tmp_path / "report" / "paper_americas_nli_xlm-roberta-base_test.csv", newline="") as file:
         theirs = [float(row["QUY"]) for row in csv.DictReader(file) if row[""] == "paper"]
     assert theirs == [paper.score("americas_nli", "base", name, "quy").value for name in ("model", "sft")]
     other = table(tmp_path / "report" / "scores_other_acc_xlm-roberta-base_test.csv")
-    assert float(other["my method"]["indonli"]) == 60
-    assert "No interval for my method on indonli: labels by document give another score." in done.stdout
+    assert float(other["my | method"]["indonli"]) == 60
+    assert "No interval for my | method on indonli: labels by document give another score." in done.stdout
 
 
 def test_source_languages_stand_outside_the_mean(tmp_path):
