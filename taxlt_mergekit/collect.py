@@ -46,7 +46,9 @@ def collect(
             found = read_cells(file.parent) if file.name == CELLS_FILE else read_lm_eval(file, label)
             cells |= {cell.key: cell for cell in found}
             origin |= dict.fromkeys((cell.key for cell in found), file)
-    for key in labels.keys() - used:
+    for key in labels:
+        if key in used:
+            continue
         raise UserError(
             f"--label {key}={labels[key]}: no results of lm_eval are of this model or in this folder"
         )

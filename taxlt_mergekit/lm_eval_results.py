@@ -131,31 +131,36 @@ def _describe(name: str, language: str | None) -> tuple[str, str, Parameters]:
     if match and _made_for_another(match[1] or "", language):
         return path.name, model, Parameters()
     recipe = _recipe(path / "mergekit_config.yml")
-    if recipe:
-        return recipe
-    return (match[2] if match else path.name), model, Parameters()
+    if recipe is None:
+        return (match[2] if match else path.name), model, Parameters()
+    variant, model, parameters, targets = recipe
+    if any(_made_for_another(Path(target).name, language) for target in targets):
+        variant = path.name
+    return variant, model, parameters
 
 
 def _made_for_another(prefix: str, language: str | None) -> bool:
-    """Whether a recipe's prefix (`quy`, `marc_de`) is of another language than the task's."""
+    """Whether a recipe's prefix (`marc_de`) or a vector's folder (`de`) is of another language."""
     codes = {code for entry in catalog.load().benchmarks.values() for code in entry.languages}
     code = prefix.rpartition("_")[2]
     return language is not None and code in codes and code != language
 
 
-def _recipe(path: Path) -> tuple[str, str, Parameters] | None:
-    """Variant, θ₀ and parameters from the recipe that a merged model carries, where it is one of ours."""
+def _recipe(path: Path) -> tuple[str, str, Parameters, list[str]] | None:
+    """Variant, θ₀, parameters and target models of the recipe that a merged model carries, if it is ours."""
     if not path.is_file():
         return None
     try:
         recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
         weights: dict[str, set[float]] = {"source": set(), "target": set()}
         densities: set[float] = set()
+        targets = []
         for entry in recipe["models"]:
             parameters = entry.get("parameters") or {}
             if parameters.get("role") in weights:
                 weights[parameters["role"]].add(float(parameters["weight"]))
                 densities.add(float(parameters.get("density", 1.0)))
+                targets += [str(entry["model"])] if parameters["role"] == "target" else []
         variant = VARIANTS[recipe["merge_method"], bool(weights["source"]), bool(weights["target"])]
         if any(len(values) > 1 for values in (*weights.values(), densities)):
             return None
@@ -171,6 +176,7 @@ def _recipe(path: Path) -> tuple[str, str, Parameters] | None:
                 select=shared.get("select", "top") if sparse else None,
                 scope=shared.get("scope", "global") if sparse else None,
             ),
+            targets,
         )
     except (OSError, KeyError, TypeError, ValueError, AttributeError, yaml.YAMLError):
         # Another method's recipe, or λ that differ by layer: the folder's name has to do.

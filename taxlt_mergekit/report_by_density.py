@@ -15,6 +15,7 @@ from taxlt_mergekit.study import (
     Study,
     all_variants,
     by_weight,
+    holes,
     percent,
     slug,
     weight_label,
@@ -81,12 +82,11 @@ def _densities(study: Study, variant: str, options: Options) -> _Densities | Non
         )
     rows = {parameters: row for parameters, row in sparse.items() if weights_of(parameters) == shown}
     full = complete(rows)
-    columns = {column for row in rows.values() for column in row}
+    columns = {column for row in full.values() for column in row}
     for parameters in sorted(full, key=lambda p: (p.select != "top", p.scope or "", p.density or 1.0)):
         curve = found.curves.setdefault((parameters.select or "top", parameters.scope or "global"), {})
         curve[parameters.density or 1.0] = fmean(full[parameters].values())
-    if len(full) < len(rows):
-        found.notes.append(f"{study.title}: densities that miss a language are left out.")
+    found.notes += [f"{study.title}: {text}." for text in holes(rows, full)]
     for name, scores in (
         (plots.DENSE, dense.get(shown, {})),
         (plots.MODEL, _only(study.grid(MODEL, split))),

@@ -15,10 +15,10 @@ from taxlt_mergekit.study import (
     all_variants,
     by_weight,
     code_label,
+    holes,
     percent,
     slug,
     weight_label,
-    weight_labels,
 )
 from taxlt_mergekit.tables import NOTHING, Item, Number, Table, column_best, difference_row
 
@@ -48,14 +48,12 @@ def _of_variant(variant: str, grids: Sequence[tuple[Study, Split, Grid]], option
     for study, split, scores in grids:
         averaged = study.averaged(scores)
         full = complete(averaged)
-        inside, _ = study.columns(averaged.values())
+        languages, _ = study.columns(full.values())
         ours = [percent(fmean(full[p].values())) if p in full else None for p in weights]
         header.append(f"{study.title} {study.unit}")
         columns.append(_marked(ours))
-        notes.append(f"{study.title}: mean over {len(inside)} languages, {SPLITS[split]}.")
-        short = averaged.keys() - full.keys()
-        if short:
-            notes.append(f"{study.title}: no mean at λ {weight_labels(short)}, where languages are missing.")
+        notes.append(f"{study.title}: mean over {len(languages)} languages, {SPLITS[split]}.")
+        notes += [f"{study.title}: {text}." for text in holes(averaged, full)]
         figures = [_paper_figure(study, variant, parameters) for parameters in weights]
         if options.against_paper and split == "dev" and any(figures):
             theirs = [figure.value if figure else None for figure in figures]

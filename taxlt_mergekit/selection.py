@@ -51,9 +51,26 @@ def grid(cells: Iterable[Cell]) -> Grid:
 
 
 def complete(scores: Grid) -> Grid:
-    """The part of a grid that was scored on every language: averages over other sets do not compare."""
-    columns = {column for row in scores.values() for column in row}
-    return {parameters: row for parameters, row in scores.items() if row.keys() == columns}
+    """The part of a grid whose averages compare: parameters that were all scored on the same languages.
+
+    Of a grid with holes (failed cells, a sweep that is under way, one λ that was scored on more languages) it
+    is the full rectangle with the most cells; of two such the one with more languages.
+    """
+    best: Grid = {}
+    for columns in sorted({tuple(sorted(row)) for row in scores.values()}):
+        full = {
+            parameters: {column: row[column] for column in columns}
+            for parameters, row in scores.items()
+            if row.keys() >= set(columns)
+        }
+        if _size(full) > _size(best):
+            best = full
+    return best
+
+
+def _size(scores: Grid) -> tuple[int, int]:
+    languages = len(next(iter(scores.values()), ()))
+    return len(scores) * languages, languages
 
 
 def best_parameters(scores: Mapping[Parameters, Mapping[str, float]]) -> Parameters | None:

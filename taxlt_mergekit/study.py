@@ -177,6 +177,19 @@ def by_weight(parameters: Parameters) -> tuple:
     return (*(-1.0 if number is None else number for number in numbers), *(name or "" for name in names))
 
 
+def holes(scores: Grid, full: Grid) -> list[str]:
+    """What of a grid is not in its averages, since cells are missing."""
+    texts = []
+    gone = scores.keys() - full.keys()
+    if gone:
+        texts.append(f"no mean at λ {weight_labels(gone)}, which was not scored on all languages")
+    kept = {column for row in full.values() for column in row}
+    columns = sorted({column for row in scores.values() for column in row} - kept)
+    if columns:
+        texts.append(f"without {', '.join(columns)}, not scored at all of these λ")
+    return texts
+
+
 def percent(score: float | None) -> float | None:
     return None if score is None else 100 * score
 

@@ -91,7 +91,7 @@ def test_a_merged_model_is_known_by_its_recipe(evaluated, monkeypatch):
     cell = cells["nusax_senti_jav"]
     assert (cell.variant, cell.model) == ("plus_tgt", "FacebookAI/xlm-roberta-base")
     assert cell.parameters == Parameters(target_weight=0.9)
-    # A model for Javanese is not +TGT in Sundanese.
+    # A model for Javanese is not +TGT in Sundanese, whatever its folder is called.
     assert cells["nusax_senti_sun"].variant == "jav_plus_tgt"
 
 
@@ -197,17 +197,13 @@ def test_the_variant_is_read_from_the_models_name(tmp_path, name, language, expe
     assert (cell.variant, cell.model) == expected
 
 
-def describe(folder, recipe):
-    """Variant and parameters of a model whose folder carries `recipe`."""
+def describe(folder, recipe, task="t"):
+    """Variant and parameters of a model whose folder carries `recipe`, scored on `task`."""
     (folder / "merged").mkdir()
     (folder / "merged" / "mergekit_config.yml").write_text(yaml.safe_dump(recipe))
     path = folder / "results_2031-01-01T00-00-00.000000.json"
-    results = {
-        "results": {"t": {"acc,none": 0.5}},
-        "configs": {"t": {}},
-        "model_name": str(folder / "merged"),
-    }
-    path.write_text(json.dumps(results))
+    run_ = {"results": {task: {"acc,none": 0.5}}, "configs": {task: {}}, "model_name": str(folder / "merged")}
+    path.write_text(json.dumps(run_))
     (cell,) = read_lm_eval(path)
     return cell.variant, cell.parameters
 
@@ -232,6 +228,10 @@ def with_target(**parameters):
 )
 def test_a_recipe_is_read_where_it_is_one_of_ours(tmp_path, recipe, expected):
     assert describe(tmp_path, recipe) == expected
+
+
+def test_a_recipe_for_another_language_does_not_pass_for_a_variant(tmp_path):
+    assert describe(tmp_path, RECIPE, task="nusax_senti_sun")[0] == "merged"
 
 
 def test_task_names_are_the_catalogs():

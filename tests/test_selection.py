@@ -33,6 +33,16 @@ def test_an_incomplete_row_cannot_win():
     assert best_parameters(complete(scores)) == Parameters(target_weight=0.1)
 
 
+def test_averages_are_over_the_largest_full_part():
+    whole = {"quy": 0.4, "gn": 0.3, "aym": 0.2}
+    under_way = grid(cells({0.1: whole, 0.2: {"quy": 0.4, "gn": 0.3}, 0.3: {"quy": 0.4, "gn": 0.3}}))
+    assert {tuple(row) for row in complete(under_way).values()} == {("gn", "quy")}
+    assert len(complete(under_way)) == 3
+    with_a_failure = grid(cells({0.1: whole, 0.2: whole, 0.3: {"quy": 0.9, "gn": 0.9}}))
+    assert complete(with_a_failure) == {p: row for p, row in with_a_failure.items() if len(row) == 3}
+    assert complete({}) == {}
+
+
 def test_seeds_are_averaged_and_failed_cells_left_out():
     rows = [
         make_cell("a", seed=1, metrics={"acc": 0.5}),
