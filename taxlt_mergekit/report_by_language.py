@@ -97,6 +97,9 @@ def _line(
         for column, parameters in chosen.items()
         if column in shown.get(parameters, {})
     }
+    untested = [f"{column} {weight_label(chosen[column])}" for column in chosen if column not in scores]
+    if untested:
+        notes.append(f"{label}: no {SPLITS[split]} scores at the chosen λ of {', '.join(untested)}.")
     return Line(variant, label, {column: chosen[column] for column in scores}, scores)
 
 

@@ -240,6 +240,12 @@ def test_a_factor_for_each_language(tmp_path):
     assert float(by_language["0.1"]["GN"]) == pytest.approx(100 * 76 / N, abs=1e-4)
 
 
+def test_a_language_that_was_not_tested_at_its_factor_is_named(tmp_path):
+    text = run(write_cells(tmp_path, grid_cells()), "--select-per", "language", "--resamples", "100").stdout
+    assert "MODEL + TGT: no test scores at the chosen λ of gn 0.1." in text
+    assert "MODEL + TGT has no mean: gn missing." in text
+
+
 def test_without_test_scores_the_validation_scores_are_shown_and_named(tmp_path):
     cells = [one for one in grid_cells() if one.split == "dev"]
     done = run(write_cells(tmp_path, cells), "--resamples", "100", "--against", "paper")
