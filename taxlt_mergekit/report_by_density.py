@@ -39,8 +39,9 @@ class _Densities:
     notes: list[str] = field(default_factory=list)
 
     def panel(self) -> plots.Panel:
+        weights = weight_label(self.weights)
         return plots.Panel(
-            f"{self.study.title} ({SPLITS[self.split]}, λ = {weight_label(self.weights)})",
+            f"{self.study.title} ({SPLITS[self.split]}, {f'λ = {weights}' if weights else 'λ not known'})",
             f"average {self.study.unit}",
             tuple(
                 plots.Curve(select, scope, tuple((100 * k, 100 * score) for k, score in points.items()))
@@ -78,7 +79,7 @@ def _densities(study: Study, variant: str, options: Options) -> _Densities | Non
     if chosen and chosen != shown:
         found.notes.append(
             f"{study.title}: at the chosen λ = {weight_label(chosen)} no density was scored; "
-            f"λ = {weight_label(shown)} is shown."
+            f"λ = {weight_label(shown) or 'not known'} is shown."
         )
     rows = {parameters: row for parameters, row in sparse.items() if weights_of(parameters) == shown}
     full = complete(rows)
