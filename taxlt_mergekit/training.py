@@ -220,6 +220,12 @@ class Lines(ProgressCallback):
         if line:
             self.training_bar.write(line)
 
+    def close(self) -> None:
+        """End the bars' lines, so that an error stands on a line of its own."""
+        for bar in (self.prediction_bar, self.training_bar):
+            if bar is not None:
+                bar.close()
+
     def _seconds_left(self, state: Any) -> float | None:
         started, first = self._since
         done = state.global_step - first
@@ -279,8 +285,8 @@ def carry_out(run: Run, resume: bool) -> None:
             run.output.mkdir(parents=True, exist_ok=True)
             if found == "nothing":
                 ts.write_settings(run.output, run.kind, run.settings, record)
-        stop = StopOnSignal()
-        trainer = make_trainer(run, stop)
+        stop, lines = StopOnSignal(), Lines()
+        trainer = make_trainer(run, [stop] if run.arguments.disable_tqdm else [stop, lines])
         trained = run.output / STATE_FILE  # written once training is over
         if trained.is_file():
             trainer.state = TrainerState.load_from_json(str(trained))
@@ -290,7 +296,7 @@ def carry_out(run: Run, resume: bool) -> None:
             if checkpoint is not None:
                 say(f"going on from {checkpoint.name}")
             started = time.monotonic()
-            with stop.listening():
+            with stop.listening(), contextlib.closing(lines):
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
             if stop.received is not None and trainer.state.global_step < trainer.state.max_steps:
                 kept = last_checkpoint(run.output)
@@ -308,11 +314,14 @@ def carry_out(run: Run, resume: bool) -> None:
         publish(run, publish_to)
 
 
-def make_trainer(run: Run, stop: StopOnSignal) -> VectorTrainer:
-    """Trainer with our callbacks in place of its own printing."""
-    callbacks: list[TrainerCallback] = [stop]
+def make_trainer(run: Run, callbacks: list[TrainerCallback]) -> VectorTrainer:
+    """Trainer with our callbacks in place of its own printing.
+
+    Raises:
+        UserError: a reporter that --report-to names is not installed.
+    """
     if run.settings.early_stopping_patience is not None:
-        callbacks.append(EarlyStoppingCallback(run.settings.early_stopping_patience))
+        callbacks = [*callbacks, EarlyStoppingCallback(run.settings.early_stopping_patience)]
     try:
         trainer = VectorTrainer(
             model=run.model,
@@ -322,14 +331,13 @@ def make_trainer(run: Run, stop: StopOnSignal) -> VectorTrainer:
             data_collator=run.collator,
             processing_class=run.tokenizer,
             compute_metrics=run.metrics,
-            callbacks=callbacks,
         )
-    except (RuntimeError, ImportError) as error:  # for example a reporter that is not installed
+    except (RuntimeError, ImportError) as error:
         raise UserError(" ".join(str(error).split())) from error
-    trainer.remove_callback(ProgressCallback)
-    trainer.remove_callback(PrinterCallback)
-    if not run.arguments.disable_tqdm:
-        trainer.add_callback(Lines())
+    for printing in (ProgressCallback, PrinterCallback):
+        trainer.remove_callback(printing)
+    for callback in callbacks:  # after that, because ours is a ProgressCallback too
+        trainer.add_callback(callback)
     return trainer
 
 
@@ -498,7 +506,7 @@ def disk_is_full(error: BaseException | None, folder: Path) -> bool:
     while error is not None:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
             return True
-        if "file write failed" in str(error) or "PytorchStreamWriter" in str(error):
+        if any(mark in str(error) for mark in ("inline_container", "iostream error", "PytorchStreamWriter")):
             return shutil.disk_usage(folder if folder.exists() else Path.cwd()).free < 1 << 26
         error = error.__cause__ or error.__context__
     return False

@@ -1,0 +1,18 @@
+"""Fixtures that all tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.training_helpers import small_cache, small_rows, small_text, small_xlmr  # noqa: F401
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets: TAXLT_DATA, or ../shared/data beside the checkout."""
+    default = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("TAXLT_DATA") or default)
+    if not folder.is_dir():
+        pytest.skip("needs real data: set TAXLT_DATA to a folder laid out as docs/evaluate.md says")
+    return folder
