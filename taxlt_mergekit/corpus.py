@@ -105,10 +105,43 @@ def _unpack(raw: Any) -> Any:
     if magic[:2] == b"\x1f\x8b":
         return gzip.open(raw)
     if magic == b"\x28\xb5\x2f\xfd":
-        import zstandard
-
-        return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True))
+        return io.BufferedReader(_Pieces(_unpack_zstd(raw)))
     return raw
+
+
+def _unpack_zstd(raw: IO[bytes]) -> Iterator[bytes]:
+    """All frames of a zstd file. zstandard's own reader takes a file that was cut off for a whole one."""
+    import zstandard
+
+    frame = None
+    while packed := raw.read(1 << 14):
+        while packed:
+            frame = frame or zstandard.ZstdDecompressor().decompressobj()
+            yield frame.decompress(packed)
+            packed, frame = (frame.unused_data, None) if frame.eof else (b"", frame)
+    if frame is not None:
+        raise EOFError("the file ends in the middle of a frame")
+
+
+class _Pieces(io.RawIOBase):
+    """Bytes that come in pieces, as a stream."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return 0
+            self._rest = piece
+        size = min(len(buffer), len(self._rest))
+        buffer[:size], self._rest = self._rest[:size], self._rest[size:]
+        return size
 
 
 def _cut(line: bytes) -> tuple[bytes, bytes]:
