@@ -73,7 +73,7 @@ def has_no_names(id2label: Mapping[int, str]) -> bool:
 
 
 def match_labels(id2label: Mapping[int, str], labels: Sequence[str], task: str) -> list[int]:
-    """The head's column for each of a task's labels, found by name.
+    """The head's column for each of a task's labels, found by name; in order where the head has no names.
 
     Args:
         id2label: the head's label names by column, from the model's config.
@@ -89,13 +89,6 @@ def match_labels(id2label: Mapping[int, str], labels: Sequence[str], task: str) 
             f"the task {len(labels)} ({', '.join(labels)})"
         )
     if has_no_names(id2label):
-        logger.warning(
-            "%s: the model's labels have no names (%s); their order is taken as given: %s. "
-            "Set id2label in its config.json to be sure.",
-            task,
-            ", ".join(id2label.values()),
-            ", ".join(labels),
-        )
         return list(range(len(labels)))
     columns = {canonical(name): column for column, name in id2label.items()}
     wanted = [canonical(label) for label in labels]
@@ -219,6 +212,7 @@ class SequenceClassifierLM(HFLM):
             # HFLM divides the documents among processes only where there are several GPUs.
             self._rank, self._world_size = accelerator.process_index, accelerator.num_processes
         self._truncated: Counter[str] = Counter()
+        self._assumed: set[str] = set()  # orders of labels that were warned of
 
     # Loading
 
@@ -338,7 +332,17 @@ class SequenceClassifierLM(HFLM):
         inputs = input_columns(request.doc, name)
         id2label = self.model.config.id2label
         labels = task_labels(task, request.doc, task.doc_to_choice(request.doc), id2label, name)
-        return inputs, match_labels(id2label, labels, name)
+        columns = match_labels(id2label, labels, name)
+        if has_no_names(id2label) and (order := ", ".join(labels)) not in self._assumed:
+            self._assumed.add(order)
+            logger.warning(
+                "%s: the model's labels have no names (%s); their order is taken as given: %s. "
+                "Set id2label in its config.json to be sure.",
+                name,
+                ", ".join(id2label.values()),
+                order,
+            )
+        return inputs, columns
 
     def _encode(self, documents: Sequence[_Document]) -> list[dict[str, list[int]]]:
         """Token ids of each document, without padding; too long ones are truncated, counted and reported."""
