@@ -94,7 +94,7 @@ def _field(flag: str, value: str | None, queue: list[str], ours: dict[str, Any])
     action = actions[flag]
     if action.nargs == 0:  # --no-… of a field that is on by default
         return action.dest, False
-    optional = action.nargs == "?"
+    optional = action.nargs == "?" or getattr(action.type, "__name__", "") == "string_to_bool"
     if value is None:
         if queue and (queue[0].lower() in TRUTH if optional else not queue[0].startswith("--")):
             value = queue.pop(0)

@@ -377,6 +377,10 @@ def cached_blocks(
     features = datasets.Features({"input_ids": datasets.List(datasets.Value("int32"))})
     try:
         return datasets.Dataset.from_generator(rows, features=features, fingerprint=fingerprint)
+    except ValueError as error:
+        if "corresponds to no data" in str(error):
+            return datasets.Dataset.from_dict({"input_ids": []}, features=features)
+        raise
     except datasets.exceptions.DatasetGenerationError as error:
         if isinstance(error.__cause__, (UserError, OSError)):
             raise error.__cause__ from error

@@ -280,13 +280,12 @@ def carry_out(run: Run, resume: bool) -> None:
     publish_to = prepare_hub(run)
     if run.arguments.world_size > 1:
         torch.distributed.barrier()  # every process has looked at the folder before one writes to it
+    stop, lines = StopOnSignal(), Lines()
     with clear_errors(run.output):
-        if is_main():
-            run.output.mkdir(parents=True, exist_ok=True)
-            if found == "nothing":
-                ts.write_settings(run.output, run.kind, run.settings, record)
-        stop, lines = StopOnSignal(), Lines()
         trainer = make_trainer(run, [stop] if run.arguments.disable_tqdm else [stop, lines])
+        if is_main() and found == "nothing":
+            run.output.mkdir(parents=True, exist_ok=True)
+            ts.write_settings(run.output, run.kind, run.settings, record)
         trained = run.output / STATE_FILE  # written once training is over
         if trained.is_file():
             trainer.state = TrainerState.load_from_json(str(trained))
@@ -318,7 +317,7 @@ def make_trainer(run: Run, callbacks: list[TrainerCallback]) -> VectorTrainer:
     """Trainer with our callbacks in place of its own printing.
 
     Raises:
-        UserError: a reporter that --report-to names is not installed.
+        UserError: what --report-to names is not there.
     """
     if run.settings.early_stopping_patience is not None:
         callbacks = [*callbacks, EarlyStoppingCallback(run.settings.early_stopping_patience)]
@@ -332,7 +331,7 @@ def make_trainer(run: Run, callbacks: list[TrainerCallback]) -> VectorTrainer:
             processing_class=run.tokenizer,
             compute_metrics=run.metrics,
         )
-    except (RuntimeError, ImportError) as error:
+    except (RuntimeError, ImportError, ValueError) as error:
         raise UserError(" ".join(str(error).split())) from error
     for printing in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(printing)

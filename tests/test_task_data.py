@@ -155,7 +155,7 @@ def test_own_rows_with_names_or_numbers_for_labels(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "changes", "message"),
     [
-        (["label\ttext", "a\tx", "b\ty"], {"columns": ["review"]}, "no column 'review'; its columns are label"),
+        (["label\ttext", "a\tx", "b\ty"], {"columns": ["review"]}, "no column 'review'; its columns"),
         (["label\ttext", "a\tx", "b\ty"], {"label": "gold"}, "no column 'gold'"),
         (["label\ttext", "a\tx", "a\ty"], {}, "labels must be two or more different names, not a"),
         (["label\ttext", "a\t ", "b\ty"], {}, "row 1: column 'text' has no text"),
