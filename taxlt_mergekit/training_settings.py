@@ -38,7 +38,10 @@ RESERVED_FOR_LANGUAGE = {
     "train_sampling_strategy": "blocks have one length and an order that --seed draws",
     "metric_for_best_model": "the lowest validation perplexity is kept",
     "greater_is_better": "the lowest validation perplexity is kept",
+    "eval_strategy": "a language run counts in steps; use --eval-steps",
+    "save_strategy": "a language run counts in steps; use --save-steps",
 }
+METRICS = ("accuracy", "f1", "loss")
 # Fields that leave the weights as they are: a run may be resumed with other values.
 WITHOUT_EFFECT_ON_WEIGHTS = {
     *("output", "cache_dir", "per_device_train_batch_size", "gradient_accumulation_steps"),
@@ -152,6 +155,11 @@ def make_settings(kind: Kind, values: dict[str, Any]) -> Settings:
         if key in reserved:
             raise UserError(f"{key} cannot be set for `train {kind}`: {reserved[key]}")
     arguments = {key: value for key, value in values.items() if key not in ours}
+    metric = str(arguments.get("metric_for_best_model", METRICS[0])).removeprefix("eval_")
+    if metric not in METRICS:
+        raise UserError(f"metric_for_best_model must be one of {', '.join(METRICS)}, not {metric!r}")
+    if getattr(arguments.get("eval_strategy"), "value", arguments.get("eval_strategy")) == "no":
+        raise UserError("eval_strategy: without evaluations there is no best checkpoint to keep")
     try:
         return SETTINGS[kind](
             **{key: value for key, value in values.items() if key in ours}, arguments=arguments
