@@ -33,7 +33,7 @@ class _HostFinder:
             spec = finder.find_spec(name, path, target)
             if spec is not None:
                 if hasattr(spec.loader, "exec_module"):
-                    spec.loader = _CallbackLoader(spec.loader)
+                    spec.loader = _CallbackLoader(spec.loader)  # type: ignore[assignment]
                 return spec
         return None
 

@@ -315,15 +315,13 @@ def _weight_info(
 
 def _quietly(function, *args):
     """Call a function of mergekit that reports its guesses on the root logger as warnings."""
+
+    def is_no_guess(record: logging.LogRecord) -> bool:
+        return record.module != "auto"
+
     root = logging.getLogger()
-
-    def not_a_guess(record: logging.LogRecord) -> bool:
-        return record.module != "auto" or record.levelno > logging.WARNING
-
-    for handler in root.handlers:
-        handler.addFilter(not_a_guess)
+    root.addFilter(is_no_guess)
     try:
         return function(*args)
     finally:
-        for handler in root.handlers:
-            handler.removeFilter(not_a_guess)
+        root.removeFilter(is_no_guess)

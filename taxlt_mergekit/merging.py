@@ -12,17 +12,26 @@ import click
 import tqdm
 from mergekit.common import ImmutableMap, ModelReference
 from mergekit.config import InputSliceDefinition, MergeConfiguration
+from mergekit.graph import Executor
 from mergekit.io.tasks import GatherTensors, LoaderCache
 from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask
 from mergekit.options import MergeOptions
 from pydantic import PrivateAttr
+from torch import Tensor
 
 from taxlt_mergekit.card import model_card
 from taxlt_mergekit.checks import Cast, check_recipe
 from taxlt_mergekit.errors import UserError
 from taxlt_mergekit.heads import Layout, check_shapes, first_line, open_checkpoint, output_layout
-from taxlt_mergekit.methods import METHODS, Record, global_cutoffs, one_density, signed_weight
-from taxlt_mergekit.sparsity import NotFiniteError
+from taxlt_mergekit.methods import (
+    METHODS,
+    Record,
+    global_cutoffs,
+    one_density,
+    refuse_non_finite,
+    signed_weight,
+)
+from taxlt_mergekit.sparsity import Cutoff, NotFiniteError, Select
 
 LOG = logging.getLogger(__name__)
 
@@ -155,7 +164,17 @@ def complete_plan(output: OutputConfiguration, planned: list[tuple[Any, Any]]) -
     if shared.get("scope") == "global":
         sparse = {m: d for m, values in densities.items() if (d := one_density(str(m), values)) < 1}
         for model in tqdm.tqdm(sparse, desc="Finding global thresholds", disable=not sparse):
-            found = _global_cutoffs(output, planned, model, sparse[model], shared["select"])
+
+            def pairs(model=model):
+                for weight, task in planned:
+                    if weight.name in output._layout.head:
+                        continue
+                    tensors = _load(task.gather_tensors, (cast.base, model))
+                    if len(tensors) == 2 and tensors[cast.base].is_floating_point():
+                        yield weight.name, tensors[cast.base], tensors[model]
+                        _release(tensors.values())
+
+            found = find_global_cutoffs(pairs, cast.base, model, sparse[model], shared["select"])
             for name, cutoff in found.items():
                 cutoffs.setdefault(name, {})[model] = cutoff
 
@@ -186,28 +205,23 @@ def _release(tensors: Iterable[Any]) -> None:
         LoaderCache().flush_all()
 
 
-def _global_cutoffs(output, planned, model: ModelReference, density: float, select) -> dict[str, Any]:
-    base = output._cast.base
+def find_global_cutoffs(
+    pairs: Callable[[], Iterable[tuple[str, Tensor, Tensor]]],
+    base: ModelReference,
+    model: ModelReference,
+    density: float,
+    select: Select,
+) -> dict[str, Cutoff]:
+    """`methods.global_cutoffs` of a named vector.
 
-    def pairs():
-        for weight, task in planned:
-            if weight.name in output._layout.head:
-                continue
-            tensors = _load(task.gather_tensors, (base, model))
-            if base in tensors and model in tensors and tensors[base].is_floating_point():
-                yield weight.name, tensors[base], tensors[model]
-                _release(tensors.values())
-
+    Raises:
+        UserError: a NaN or an infinity, with the names of its tensor and model.
+    """
     try:
         return global_cutoffs(pairs, density, select)
     except NotFiniteError:
         for name, *pair in pairs():
-            for owner, tensor in zip((base, model), pair, strict=True):
-                if not tensor.isfinite().all():
-                    raise UserError(
-                        f"{owner}: tensor {name} has values that are NaN or infinite; "
-                        "a merge needs finite weights"
-                    ) from None
+            refuse_non_finite(dict(zip(map(str, (base, model)), pair, strict=True)), name)
         raise
 
 
@@ -221,16 +235,14 @@ def _add_base_to_slices(recipe: MergeConfiguration, base: ModelReference) -> Non
             piece.sources.append(InputSliceDefinition(model=base, layer_range=piece.sources[0].layer_range))
 
 
-def _load(gather, models: tuple[ModelReference, ...]) -> dict[ModelReference, Any]:
+def _load(gather: Any, models: tuple[ModelReference, ...]) -> dict[ModelReference, Tensor]:
     """The tensors of some models for one output tensor, as the planned merge will get them."""
     if isinstance(gather, GatherTensors):
         tasks = dict(zip(gather.weight_info, gather.arguments().values(), strict=True))
         loaded = {model: tasks[model].execute() for model in models if model in tasks}
         return {model: tensor for model, tensor in loaded.items() if tensor is not None}
-    from mergekit.graph import Executor
-
-    (_, tensors), *_ = Executor([gather]).run(quiet=True)
-    return tensors
+    (_, tensors), *_ = Executor([gather]).run(quiet=True)  # the recipe aligns vocabularies
+    return {model: tensors[model] for model in models if model in tensors}
 
 
 def _warn_of_strangers(output: OutputConfiguration) -> None:

@@ -65,8 +65,8 @@ class Record:
 class CrossLingualMerge(GroupMergeMethod):
     """θ' = θ₀ + λ_T τ_T ± Σ λ_s τ_s + Σ λ_t τ_t for one tensor at a time (equations 2 and 3).
 
-    `base` is θ₀. Besides the parameters of its spec, a merge of whole checkpoints passes two more: `cutoffs`
-    (model → cutoff of this tensor, where the scope is global) and `record` (a `Record` to fill).
+    `base` is θ₀. Besides the parameters of its spec, a merge of whole checkpoints may pass `cutoffs` (model →
+    cutoff of this tensor, found beforehand), `record` (a `Record` to fill) and `out` (where to write).
     """
 
     def __init__(self, name: str, pretty_name: str, source_sign: int):
@@ -121,12 +121,12 @@ class CrossLingualMerge(GroupMergeMethod):
                 try:
                     cutoff = tensor_cutoff(base.tensor, entry.tensor, density, parameters["select"])
                 except NotFiniteError:
-                    refuse_non_finite(group)
+                    _refuse_group(group)
                     raise
             terms.append(Term(entry.tensor, weight, cutoff))
-        result, squares = combine(base.tensor, terms, dtype=out_dtype)
+        result, squares = combine(base.tensor, terms, dtype=out_dtype, out=parameters.get("out"))
         if not all(map(_finite, squares)):
-            refuse_non_finite(group)
+            _refuse_group(group)
         if (record := parameters.get("record")) is not None:
             for entry, square in zip(entries, squares[1:], strict=True):
                 record.add(entry.id, squares[0], square)
@@ -181,19 +181,26 @@ def global_cutoffs(pairs: Any, density: float, select: Select) -> dict[str, Cuto
     return result
 
 
-def refuse_non_finite(group: TensorGroup) -> None:
-    """Name the tensor and the model that hold a NaN or an infinity.
+def refuse_non_finite(tensors: Mapping[str, Tensor], name: str | None) -> None:
+    """Name the model whose tensor holds a NaN or an infinity; returns where none does.
+
+    Args:
+        tensors: model → its tensor of this name.
 
     Raises:
-        UserError: always, unless the inputs are finite and only a sum of squares overflowed.
+        UserError: which model, which tensor, how many values.
     """
-    for entry in group.entries:
-        bad = entry.tensor.numel() - int(entry.tensor.isfinite().count_nonzero())
+    for model, tensor in tensors.items():
+        bad = tensor.numel() - int(tensor.isfinite().count_nonzero())
         if bad:
             raise UserError(
-                f"{entry.id}: tensor {group.metadata.name} has {bad} values that are NaN or infinite; "
+                f"{model}: tensor {name} has {bad} values that are NaN or infinite; "
                 "a merge needs finite weights"
             )
+
+
+def _refuse_group(group: TensorGroup) -> None:
+    refuse_non_finite({str(entry.id): entry.tensor for entry in group.entries}, group.metadata.name)
 
 
 def _with_global_cutoffs(
@@ -224,7 +231,7 @@ def _with_global_cutoffs(
             found = global_cutoffs(pairs, density, parameters[0]["select"])
         except NotFiniteError:
             for key in holders:
-                refuse_non_finite(groups[int(key)])
+                _refuse_group(groups[int(key)])
             raise
         for key, cutoff in found.items():
             cutoffs[int(key)][model] = cutoff

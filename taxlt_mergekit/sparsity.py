@@ -13,12 +13,14 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import hardshrink
 
 Select = Literal["top", "bottom"]
 Scope = Literal["global", "tensor"]
 
 _DIGIT = 16
+_BATCH = 1 << 20
+# On a processor numpy's bincount and flatnonzero take the place of torch's, which are several times as slow.
+_hardshrink = torch.ops.aten.hardshrink  # torch.nn.functional.hardshrink has no `out`
 _INTEGER = {torch.float32: torch.int32, torch.float64: torch.int64}
 
 
@@ -116,11 +118,11 @@ def keep_(values: Tensor, cutoff: Cutoff, ties: int) -> int:
 def _keep_beyond_(values: Tensor, cutoff: Cutoff) -> None:
     """`keep_` without ties, in one fused kernel: almost all of a large vector goes this way."""
     if cutoff.select == "top":
-        values.copy_(hardshrink(values, _magnitude(cutoff.key, cutoff.dtype)))
+        _hardshrink.out(values, _magnitude(cutoff.key, cutoff.dtype), out=values)
     elif cutoff.key == 0:
         values.zero_()
     else:
-        values.sub_(hardshrink(values, _magnitude(cutoff.key - 1, cutoff.dtype)))
+        values.sub_(_hardshrink(values, _magnitude(cutoff.key - 1, cutoff.dtype)))
 
 
 def _magnitude(key: int, dtype: torch.dtype) -> float:
@@ -131,17 +133,36 @@ def _digit_counts(pieces: Iterable[Tensor], dtype: torch.dtype, shift: int, pref
     """Histogram of 16 bits of the keys, from bit `shift` up, among keys whose higher bits are `prefix`."""
     higher = shift + _DIGIT
     counts = torch.zeros(1 << _DIGIT, dtype=torch.int64)
+    # Adding up histograms costs more than making them where there are few keys, so keys are collected first.
+    digits: Tensor | None = None
+    filled = 0
     for piece in pieces:
         keys = magnitude_keys_(piece, dtype)
         if higher < torch.finfo(dtype).bits:
             keys = keys[_positions((keys >> higher) == prefix)] & ((1 << higher) - 1)
-        found = torch.bincount(keys >> shift).cpu()
-        counts[: len(found)] += found
+        if digits is None or filled + len(keys) > len(digits):
+            _add_histogram(digits, filled, counts)
+            digits, filled = keys.new_empty(max(_BATCH, len(keys))) if digits is None else digits, 0
+            if len(keys) > len(digits):
+                digits = torch.empty_like(keys)
+        torch.bitwise_right_shift(keys, shift, out=digits[filled : filled + len(keys)])
+        filled += len(keys)
+    _add_histogram(digits, filled, counts)
     return counts
 
 
+def _add_histogram(digits: Tensor | None, filled: int, counts: Tensor) -> None:
+    if digits is None or not filled:
+        return
+    if digits.device.type == "cpu":
+        found = torch.from_numpy(np.bincount(digits[:filled].numpy()))
+    else:
+        found = torch.bincount(digits[:filled]).cpu()
+    counts[: len(found)] += found
+
+
 def _positions(mask: Tensor) -> Tensor:
-    """Indices of the true entries. numpy finds few among many about three times as fast on a processor."""
+    """Indices of the true entries."""
     if mask.device.type == "cpu":
         return torch.from_numpy(np.flatnonzero(mask.numpy()))
     return mask.nonzero().squeeze(1)
