@@ -50,6 +50,7 @@ class Run:
         inputs: what identifies base model and data; a resumed run must have the same.
         facts: lines for the start and for the model card, as (what, value).
         metrics: Trainer's `compute_metrics`, None where the loss is the metric.
+        loss: Trainer's `compute_loss_func`, None for decoders, whose own loss is right.
     """
 
     kind: ts.Kind
@@ -63,6 +64,7 @@ class Run:
     inputs: dict[str, Any]
     facts: list[tuple[str, str]] = field(default_factory=list)
     metrics: Any = None
+    loss: Any = None
 
     @property
     def output(self) -> Path:
@@ -158,6 +160,32 @@ class VectorTrainer(Trainer):
                 if name in logs:
                     logs[name.replace("loss", "perplexity")] = perplexity(logs[name])
         super().log(logs, start_time)
+
+
+def loss_of_whole_batch(
+    outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None, smoothing: float
+) -> torch.Tensor:
+    """Cross-entropy of encoders and classifiers, as Trainer's `compute_loss_func`.
+
+    The sum over this micro-batch is divided by the number of labels in the whole batch, so that a batch
+    weighs the same however it is spread over devices and accumulation steps. The losses inside these models
+    are means over their own micro-batch, which Trainer (transformers 5.23) takes for such shares and adds up.
+
+    Args:
+        outputs: with `logits`, shape (…, classes).
+        labels: shape (…), -100 where there is none.
+        num_items_in_batch: labels in the whole batch (one copy a device under DataParallel); None for one
+            batch on its own.
+        smoothing: label smoothing.
+    """
+    logits = outputs["logits"]
+    total = torch.nn.functional.cross_entropy(
+        logits.view(-1, logits.shape[-1]),
+        labels.view(-1),
+        reduction="mean" if num_items_in_batch is None else "sum",
+        label_smoothing=smoothing,
+    )
+    return total if num_items_in_batch is None else total / torch.as_tensor(num_items_in_batch).sum()
 
 
 def perplexity(loss: float) -> float:
@@ -330,6 +358,7 @@ def make_trainer(run: Run, callbacks: list[TrainerCallback]) -> VectorTrainer:
             data_collator=run.collator,
             processing_class=run.tokenizer,
             compute_metrics=run.metrics,
+            compute_loss_func=run.loss,
         )
     except (RuntimeError, ImportError, ValueError) as error:
         raise UserError(" ".join(str(error).split())) from error
@@ -494,6 +523,7 @@ def closing_processes() -> Iterator[None]:
     except UserError:
         if is_main():
             raise
+        time.sleep(5)  # the launcher ends all processes with the first one that fails; the main one speaks
         raise SystemExit(1) from None
     finally:
         if torch.distributed.is_available() and torch.distributed.is_initialized():

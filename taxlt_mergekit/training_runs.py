@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,8 @@ def language_run(settings: ts.LanguageSettings, resume: bool) -> training.Run:
     _keep(settings, arguments, batch, seed)
     tokens = steps * batch.total * settings.block_size
     passes = steps * batch.total / len(train)
-    share = f", {settings.mlm_probability:.0%} of the tokens" if objective.kind == "mlm" else ""
+    masked = objective.kind == "mlm"
+    share = f", {settings.mlm_probability:.0%} of the tokens" if masked else ""
     return training.Run(
         kind="language",
         settings=settings,
@@ -71,7 +73,10 @@ def language_run(settings: ts.LanguageSettings, resume: bool) -> training.Run:
         tokenizer=tokenizer,
         train=BlockStream(train, steps * batch.total, seed, shuffle=True),
         validation=BlockStream(validation, len(validation), seed, shuffle=False),
-        collator=LanguageCollator(tokenizer, settings.mlm_probability if objective.kind == "mlm" else None),
+        collator=LanguageCollator(tokenizer, settings.mlm_probability if masked else None),
+        loss=partial(training.loss_of_whole_batch, smoothing=arguments.label_smoothing_factor)
+        if masked
+        else None,
         inputs={
             "base_model": models.model_identity(settings.model, config),
             "data": [asdict(entry) for entry in facts],
@@ -142,6 +147,7 @@ def task_run(settings: ts.TaskSettings, resume: bool) -> training.Run:
         validation=parts["validation"],
         collator=DataCollatorWithPadding(tokenizer),
         metrics=scores,
+        loss=partial(training.loss_of_whole_batch, smoothing=arguments.label_smoothing_factor),
         inputs={
             "base_model": models.model_identity(settings.model, config),
             "data": [

@@ -306,7 +306,6 @@ def test_frozen_and_untied_embeddings_and_checkpointing(small_xlmr, small_text, 
         "untied": ("--untie-embeddings",),
         "plain": (),
         "checkpointing": ("--gradient-checkpointing",),
-        "accumulated": ("--gradient-accumulation-steps", 2),
     }.items():
         assert train(*arguments, *flags, "--output", tmp_path / name).code == 0
     frozen = load_file(tmp_path / "frozen" / "model.safetensors")
@@ -317,16 +316,38 @@ def test_frozen_and_untied_embeddings_and_checkpointing(small_xlmr, small_text, 
     assert not untied[decoder].equal(base[embeddings])
     plain = load_file(tmp_path / "plain" / "model.safetensors")
     assert decoder not in plain
-    accumulated = load_file(tmp_path / "accumulated" / "model.safetensors")
-    # The same 8 blocks a step; dropout falls differently, so not bit by bit.
-    assert (
-        torch.nn.functional.cosine_similarity(
-            (plain[embeddings] - base[embeddings]).flatten(),
-            (accumulated[embeddings] - base[embeddings]).flatten(),
-            dim=0,
-        )
-        > 0.9
-    )
+
+
+@pytest.fixture(scope="module")
+def without_dropout(small_text, tmp_path_factory) -> tuple[tuple, dict]:
+    """Arguments of a run without randomness in the model, and its weights as one process makes them."""
+    folder = tmp_path_factory.mktemp("plain")
+    base = tiny_xlmr(folder / "xlmr", small_text.read_text(encoding="utf-8").splitlines(), 120, dropout=0.0)
+    arguments = (base, "--corpus", small_text, *SHORT, "--max-steps", 15, "--use-cpu")
+    assert train(*arguments, "--output", folder / "out").code == 0
+    return arguments, load_file(folder / "out" / "model.safetensors")
+
+
+def assert_close(folder: Path, expected: dict) -> None:
+    found = load_file(folder / "model.safetensors")
+    assert found.keys() == expected.keys()
+    assert all(torch.allclose(found[name], expected[name], atol=1e-5, rtol=0) for name in found)
+
+
+def test_a_batch_weighs_the_same_however_it_is_accumulated(without_dropout, tmp_path):
+    arguments, expected = without_dropout
+    done = train(*arguments, "--gradient-accumulation-steps", 4, "--output", tmp_path / "out")
+    assert "batch            8 = 2 a device × 4 accumulated × 1 device" in done.stdout
+    assert_close(tmp_path / "out", expected)
+
+
+def test_two_processes_share_the_batch(without_dropout, tmp_path):
+    arguments, expected = without_dropout
+    launch = ("torchrun", "--standalone", "--nproc_per_node", 2, "-m", "taxlt_mergekit", "train", "language")
+    done = console(*launch, *arguments, "--output", tmp_path / "out", OMP_NUM_THREADS="1")
+    assert done.code == 0, done.stderr[-3000:]
+    assert done.stdout.count("batch            8 = 4 a device × 1 accumulated × 2 devices") == 1
+    assert_close(tmp_path / "out", expected)
 
 
 def test_bf16_on_a_cpu_only_when_asked(small_xlmr, small_text, tmp_path):
