@@ -7,6 +7,7 @@ is only built when such a flag is given.
 
 import difflib
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -375,6 +376,7 @@ def _quiet() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    warnings.filterwarnings("ignore", category=FutureWarning)
     from datasets.utils import logging as datasets_logging
     from datasets.utils.logging import disable_progress_bar
     from transformers.utils import logging
