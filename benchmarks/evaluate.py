@@ -4,7 +4,7 @@
     TAXLT_DATA=DIR python benchmarks/evaluate.py
 
 The encoder is the one that the package ships (22.7 M parameters), with a random head; the documents are one
-language's AmericasNLI test set. Three ways of scoring them run in turn, so that a busy machine slows all alike:
+language's AmericasNLI test set. Three ways of scoring them run in turn, so a busy machine slows all alike:
 
 - hf-seq-cls, as lm_eval calls it;
 - a pass a choice, in the order of the file, as lm-eval's own backends answer requests;
