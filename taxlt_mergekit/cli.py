@@ -1,4 +1,4 @@
-"""The console command `taxlt`. Each command is imported when it is called, so that `taxlt --help` is quick."""
+"""The console command `taxlt`. A command is imported when it is called, so that `taxlt --help` is quick."""
 
 import importlib
 
@@ -10,6 +10,7 @@ from taxlt_mergekit import __version__
 # list needs no import of torch).
 COMMANDS = {
     "train": ("taxlt_mergekit.cli_train:train", "Train a language vector or a task vector."),
+    "sweep": ("taxlt_mergekit.cli_sweep:command", "Search scaling factors and densities on validation data."),
     "report": ("taxlt_mergekit.cli_report:command", "Tables and figures of results, beside the paper's."),
     "recipes": ("taxlt_mergekit.recipes:command", "Write the paper's mergekit recipes, merge_configs/."),
 }

@@ -101,7 +101,7 @@ def read_lm_eval(
                 parameters=parameters,
                 split=split,
                 task=task,
-                metrics=_metrics(values),
+                metrics=plain_metrics(values),
                 documents=_documents(samples, configs[task]) if samples and samples.is_file() else None,
                 versions=versions,
             )
@@ -109,7 +109,7 @@ def read_lm_eval(
     return cells
 
 
-def _metrics(values: Mapping[str, Any]) -> dict[str, float]:
+def plain_metrics(values: Mapping[str, Any]) -> dict[str, float]:
     """`acc,none` -> `acc`; of several filters the first that lm-eval lists counts."""
     metrics: dict[str, float] = {}
     for name, value in values.items():

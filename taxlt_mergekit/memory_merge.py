@@ -111,7 +111,9 @@ class MemoryMerge:
             weight = point.source_weight if role == "source" else point.target_weight
             bound["weight"] = bound["weight"] if weight is None else weight
             bound["density"] = bound["density"] if point.density is None else point.density
-        shared = dict(task.parameters.items()) | {"record": None, "out": target}
+        shared = dict(task.parameters.items()) | {"record": None}
+        if target.device.type == "cpu":  # where the checkpoints are
+            shared["out"] = target
         if point.density is not None and point.density < 1:
             shared |= {"select": point.select or "top", "scope": point.scope or "global"}
             shared["cutoffs"] = {

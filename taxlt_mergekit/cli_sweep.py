@@ -1,0 +1,242 @@
+"""`taxlt sweep`: the grid, a live table, the chosen recipes and, on request, one test run."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from taxlt_mergekit.errors import UserError
+from taxlt_mergekit.results import MODEL, Cell, Parameters
+
+NAMES = {
+    MODEL: "MODEL",
+    "plus_src": "+SRC",
+    "plus_tgt": "+TGT",
+    "plus_src_plus_tgt": "+SRC+TGT",
+    "minus_src_plus_tgt": "−SRC+TGT",
+}
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("recipes", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--weight",
+    metavar="GRID",
+    help="λ of source and target together: start:end:step or a list. [0.1:1.0:0.1]",
+)
+@click.option("--source-weight", metavar="GRID", help="λ of the source language alone.")
+@click.option("--target-weight", metavar="GRID", help="λ of the target language alone.")
+@click.option(
+    "--density", metavar="GRID", help="Shares of the language vectors to keep, such as 0.05,0.2,0.5."
+)
+@click.option(
+    "--select", "selects", type=click.Choice(["top", "bottom"]), multiple=True, help="May be given twice."
+)
+@click.option("--scope", type=click.Choice(["global", "tensor"]), help="[default: global]")
+@click.option("--output", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
+@click.option("--tasks", help="Validation tasks of lm-eval; {language} stands for the recipe's language.")
+@click.option("--test-tasks", help="Test tasks, likewise.")
+@click.option("--include-path", "--include_path", multiple=True, help="Folder of lm-eval tasks of your own.")
+@click.option(
+    "--select-per",
+    type=click.Choice(["average", "language"]),
+    default="average",
+    show_default=True,
+    help="Choose one point for a benchmark's languages together (the paper's protocol), or one for each.",
+)
+@click.option("--test", is_flag=True, help="Score MODEL and the chosen points on the test tasks, once.")
+@click.option("--batch-size", "--batch_size", default="32", show_default=True, help="A number, or auto.")
+@click.option("--device", help="As for lm_eval.")
+@click.option("--limit", type=int, help="Documents a task, to try things out.")
+@click.option(
+    "--seed", type=int, help="Seed of the training run that made the vectors; goes into the results."
+)
+@click.option("--ray", is_flag=False, flag_value="auto", help="Spread recipes over a Ray cluster [ADDRESS].")
+def command(
+    recipes: tuple[Path, ...],
+    weight: str | None,
+    source_weight: str | None,
+    target_weight: str | None,
+    density: str | None,
+    selects: tuple[str, ...],
+    scope: str | None,
+    output: Path,
+    tasks: str | None,
+    test_tasks: str | None,
+    include_path: tuple[str, ...],
+    select_per: str,
+    test: bool,
+    batch_size: str,
+    device: str | None,
+    limit: int | None,
+    seed: int | None,
+    ray: str | None,
+) -> None:
+    """Search scaling factors and densities on validation data, without writing merged models.
+
+    RECIPES are mergekit recipes of xlt_additive or xlt_analogy. Their validation tasks are known from their
+    names (quy_plus_tgt.yml), or given by --tasks. A sweep that was stopped goes on where it was.
+
+    \b
+    taxlt sweep merge_configs/*_plus_tgt.yml --weight 0.1:1.0:0.1 --output results/plus_tgt
+    """
+    from taxlt_mergekit.grid import grid_points, parse_values
+
+    if weight and (source_weight or target_weight):
+        raise UserError(
+            "--weight sets source and target together; give it or --source-weight/--target-weight"
+        )
+    if not (weight or source_weight or target_weight or density):
+        weight = "0.1:1.0:0.1"
+    values = {
+        name: parse_values(text, f"--{name.replace('_', '-')}")
+        for name, text in (
+            ("weight", weight),
+            ("source_weight", source_weight),
+            ("target_weight", target_weight),
+            ("density", density),
+        )
+        if text
+    }
+    for share in values.get("density", []):
+        if not 0 < share <= 1:
+            raise UserError(f"--density {density}: every share must be above 0 and at most 1, not {share:g}")
+    if not (batch_size.isdecimal() or batch_size == "auto"):
+        raise UserError(f"--batch-size {batch_size}: a number, or auto")
+
+    from taxlt_mergekit import sweep
+    from taxlt_mergekit.choice import choose, write_chosen
+
+    read = [sweep.read_recipe(path, tasks, test_tasks) for path in recipes]
+    for recipe in read:
+        if not recipe.tasks:
+            raise UserError(
+                f"{recipe.path}: no validation task is known by this name; give --tasks, or name it "
+                "<language>_<variant>.yml"
+            )
+        if test and not recipe.test_tasks:
+            raise UserError(f"{recipe.path}: --test needs --test-tasks where --tasks is given")
+        used = {"source_weight": "source", "target_weight": "target"}
+        if not any(used.get(name, role) == role for name in values for role in recipe.roles):
+            raise UserError(f"{recipe.path}: has no {' or '.join(used[n] for n in values)} vector to vary")
+    run = sweep.Run(
+        batch_size=int(batch_size) if batch_size.isdecimal() else batch_size,
+        device=device,
+        limit=limit,
+        include_path=include_path,
+        seed=seed,
+    )
+
+    def points(recipe: sweep.Recipe) -> list[Parameters]:
+        return grid_points(sorted(recipe.roles), **values, select=selects, scope=scope)
+
+    done = sweep.load_done(output)
+    execute = _runner(ray)
+    cells = _run(list(sweep.dev_jobs(read, points)), run, done, output, execute, "Validation")
+    chosen = choose(read, cells, per_language=select_per == "language")
+    tested: list[Cell] = []
+    if test:
+        jobs, seen = [], set()
+        for recipe in read:
+            fresh = tuple(task for task in recipe.test_tasks if (sweep.start(recipe), task) not in seen)
+            seen |= {(sweep.start(recipe), task) for task in fresh}
+            if fresh:
+                jobs.append(sweep.Job(recipe, (None,), fresh))
+            if recipe.path in chosen:
+                jobs.append(sweep.Job(recipe, (chosen[recipe.path],), recipe.test_tasks))
+        tested = _run(jobs, run, done, output, execute, "Test")
+    protocol = "for each language" if select_per == "language" else "on average over languages"
+    how = f"chosen by taxlt sweep on validation data, {protocol}"
+    written = [write_chosen(r, chosen[r.path], output, how) for r in read if r.path in chosen]
+    _summarise(read, chosen, cells, tested)
+    click.echo(f"{len(cells) + len(tested)} cells in {output / 'cells.jsonl'}")
+    if written:
+        click.echo(
+            f"{len(written)} chosen recipes in {output / 'best'}; tables and figures: taxlt report {output}"
+        )
+    failed = [cell for cell in [*cells, *tested] if cell.status == "failed"]
+    if failed:
+        raise UserError(
+            f"{len(failed)} cells failed and are tried again by the same command; the first, "
+            f"{failed[0].recipe} on {failed[0].task}: {failed[0].reason}"
+        )
+
+
+def _runner(ray: str | None) -> Callable:
+    if ray is None:
+        from taxlt_mergekit.sweep import run_jobs
+
+        return run_jobs
+    from functools import partial
+
+    from taxlt_mergekit.ray_sweep import run_jobs_on_ray
+
+    return partial(run_jobs_on_ray, address=ray)
+
+
+def _run(jobs, run, done, output, execute, title) -> list[Cell]:
+    """Run jobs with a line a cell and a bar; returns all their cells, old and new."""
+    from tqdm import tqdm
+
+    from taxlt_mergekit.selection import metric_of
+    from taxlt_mergekit.sweep import count_cells, to_folder
+
+    cells: list[Cell] = []
+    save = to_folder(output)
+    with tqdm(total=count_cells(jobs), desc=title, unit="cell") as bar:
+
+        def emit(cell: Cell, is_new: bool) -> None:
+            save(cell, is_new)
+            cells.append(cell)
+            if is_new:
+                metric = metric_of(cell)
+                score = cell.metrics.get(metric)
+                result = cell.reason if score is None else f"{metric} {100 * score:.2f}"
+                tqdm.write(f"{cell.task:<28} {_name(cell.variant):<9} {_point(cell.parameters):<32} {result}")
+            bar.update()
+
+        execute(jobs, run, done, emit)
+    return cells
+
+
+def _summarise(read, chosen, cells, tested) -> None:
+    from taxlt_mergekit.choice import mean_score
+    from taxlt_mergekit.selection import canonical
+
+    def shown(value: float | None) -> str:
+        return "     –" if value is None else f"{100 * value:6.2f}"
+
+    header = f"{'chosen on validation data':<36} {'point':<32}"
+    click.echo(f"\n{header} {'valid.':>6} {'MODEL':>6} {'test':>6} {'MODEL':>6}")
+    rows = dict.fromkeys((r.group, canonical(chosen[r.path])) for r in read if r.path in chosen)
+    for group, point in rows:
+        members = [r for r in read if r.group == group and canonical(chosen[r.path]) == point]
+        paths, tasks = {r.path for r in members}, {t for r in members for t in (*r.tasks, *r.test_tasks)}
+        figures = []
+        for source in (cells, tested):
+            ours = [c for c in source if c.recipe in paths and c.variant != MODEL]
+            models = [c for c in source if c.task in tasks and c.variant == MODEL]
+            figures += [shown(mean_score(ours, point)), shown(mean_score(models, None))]
+        benchmark, variant = group
+        languages = "" if len(members) > 1 or members[0].language is None else f" {members[0].language}"
+        name = f"{benchmark or 'own tasks'}{languages} {_name(variant)}"
+        click.echo(f"{name:<36} {_point(point):<32} {' '.join(figures)}")
+    for recipe in read:
+        if recipe.path not in chosen:
+            click.echo(f"{Path(recipe.path).name:<36} no point was scored on every task")
+
+
+def _name(variant: str) -> str:
+    return NAMES.get(variant, variant)
+
+
+def _point(point: Parameters) -> str:
+    parts = []
+    if point.source_weight is not None and point.source_weight == point.target_weight:
+        parts.append(f"λ {point.source_weight:g}")
+    else:
+        parts += [f"λ_s {point.source_weight:g}"] if point.source_weight is not None else []
+        parts += [f"λ_t {point.target_weight:g}"] if point.target_weight is not None else []
+    if point.density is not None and point.density < 1:
+        parts.append(f"density {point.density:g} {point.select} {point.scope}")
+    return " ".join(parts)

@@ -1,0 +1,130 @@
+"""Scores one model on lm-eval tasks again and again, with all but the forward passes done once.
+
+lm-eval's own `evaluate` does the scoring. Tasks are loaded, their requests built and their texts tokenised at
+the first call; later calls find them as they were.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from lm_eval.evaluator import evaluate
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+
+from taxlt_mergekit.classifier_lm import SequenceClassifierLM
+from taxlt_mergekit.errors import UserError
+from taxlt_mergekit.lm_eval_results import plain_metrics
+from taxlt_mergekit.results import Documents, Split
+
+
+class _TokensOnce(SequenceClassifierLM):
+    """hf-seq-cls that tokenises a set of documents once."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._encoded: dict[Any, list[dict[str, list[int]]]] = {}
+
+    def _encode(self, documents: Any) -> list[dict[str, list[int]]]:
+        key = tuple((document.task, *document.texts) for document in documents)
+        if key not in self._encoded:
+            self._encoded[key] = super()._encode(documents)
+        return self._encoded[key]
+
+
+class Scorer:
+    """A model in memory and the tasks it is scored on."""
+
+    def __init__(
+        self,
+        pretrained: str,
+        architecture: str,
+        tasks: list[str],
+        *,
+        dtype: str | None,
+        batch_size: int | str = 32,
+        device: str | None = None,
+        limit: int | None = None,
+        include_path: list[str] | None = None,
+    ):
+        """
+        Args:
+            pretrained: folder or hub id of the task model; a classification head is scored by hf-seq-cls, any
+                other by lm-eval's hf.
+            architecture: as its config names it.
+            tasks: lm-eval task names.
+            dtype: the type of the merged weights; the checkpoint's own where it is None.
+
+        Raises:
+            UserError: a task that does not exist, or what the models refuse.
+        """
+        model_class = _TokensOnce if architecture.endswith("ForSequenceClassification") else HFLM
+        manager = TaskManager(include_path=include_path)
+        for name in tasks:
+            if name not in manager.all_subtasks:
+                raise UserError(f"task {name}: lm-eval knows no such task; see `lm_eval ls tasks`")
+        self._tasks = manager.load(tasks)["tasks"]
+        self._limit = limit
+        self.lm = model_class(
+            pretrained=pretrained,
+            dtype=dtype or "auto",
+            batch_size=batch_size,
+            device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        )
+        for task in self._tasks.values():
+            _build_requests_once(task)
+
+    @property
+    def model(self) -> torch.nn.Module:
+        return self.lm.model
+
+    def split(self, task: str) -> Split:
+        """`test` where the task scores its data's test split, else `dev`."""
+        split = self._tasks[task].config.test_split or ""
+        return "test" if split == "test" else "dev"
+
+    def score(self, task: str) -> tuple[dict[str, float], Documents | None]:
+        """lm-eval's metrics with standard errors, and each document's label and prediction.
+
+        Raises:
+            UserError: what the model refuses.
+        """
+        found = evaluate(
+            self.lm, {"tasks": {task: self._tasks[task]}, "groups": {}}, limit=self._limit, log_samples=True
+        )
+        return plain_metrics(found["results"][task]), _documents(self._tasks[task], found["samples"][task])
+
+
+def _build_requests_once(task: Any) -> None:
+    build = task.build_all_requests
+    built: list[Any] = []
+
+    def build_or_reset(**kwargs: Any) -> None:
+        if not built:
+            build(**kwargs)
+            built.append(True)
+        for request in task.instances:
+            request.resps, request.filtered_resps = [], {}
+
+    task.build_all_requests = build_or_reset
+
+
+def _documents(task: Any, samples: list[dict[str, Any]]) -> Documents | None:
+    """Label indices of a multiple-choice task; None for other tasks."""
+    if task.OUTPUT_TYPE != "multiple_choice":
+        return None
+
+    def target(row: dict[str, Any]) -> int:
+        label = row["target"]
+        return task.doc_to_choice(row["doc"]).index(label) if isinstance(label, str) else int(label)
+
+    rows = sorted(samples, key=lambda row: row["doc_id"])
+    try:
+        return Documents(
+            target=tuple(map(target, rows)),
+            prediction=tuple(
+                int(np.argmax([float(choice[0]) for choice in row["filtered_resps"]])) for row in rows
+            ),
+        )
+    except (TypeError, ValueError, IndexError):
+        return None  # several right choices, or none

@@ -1,0 +1,388 @@
+"""The paper's search: every recipe at every point of a grid, scored; nothing is written but results.
+
+A cell is one point on one task. Its key is a hash of what it is made of (recipe, contents of checkpoints,
+task), so a sweep that is started again runs what is missing or has changed, and nothing else.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from mergekit.config import MergeConfiguration
+from mergekit.options import MergeOptions
+from pydantic import ValidationError
+
+from taxlt_mergekit import catalog
+from taxlt_mergekit.errors import UserError
+from taxlt_mergekit.lm_eval_results import RECIPE_NAME, VARIANTS, known_tasks
+from taxlt_mergekit.memory_merge import MemoryMerge, TensorCache
+from taxlt_mergekit.methods import METHODS
+from taxlt_mergekit.results import MODEL, Cell, Documents, Parameters, Seconds, append_cell, read_cells
+from taxlt_mergekit.scoring import Scorer
+
+_PACKAGES = ("taxlt-mergekit", "mergekit", "lm-eval", "transformers", "torch")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe file and what it is about.
+
+    Attributes:
+        tasks: validation tasks.
+        test_tasks: the same languages' test tasks.
+        roles: roles of its language vectors.
+    """
+
+    path: str
+    text: str
+    config: MergeConfiguration
+    variant: str
+    benchmark: str | None
+    language: str | None
+    tasks: tuple[str, ...]
+    test_tasks: tuple[str, ...]
+    roles: frozenset[str]
+
+    @property
+    def group(self) -> tuple[str | None, str]:
+        """Recipes whose scaling factor is chosen together: one variant of one benchmark."""
+        return self.benchmark, self.variant
+
+
+@dataclass(frozen=True)
+class Run:
+    """How cells are scored; all of it is part of what `mergekit-yaml` and `lm_eval` would be told."""
+
+    batch_size: int | str = 32
+    device: str | None = None
+    limit: int | None = None
+    include_path: tuple[str, ...] = ()
+    seed: int | None = None
+    options: MergeOptions = field(default_factory=MergeOptions)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One recipe with the points and tasks it is to be scored at."""
+
+    recipe: Recipe
+    points: tuple[Parameters | None, ...]  # None is MODEL
+    tasks: tuple[str, ...]
+
+
+def read_recipe(path: Path, tasks: str | None = None, test_tasks: str | None = None) -> Recipe:
+    """Read a recipe and find its tasks: from the catalog by its name, or from what the user says.
+
+    Args:
+        path: `<language>_<variant>.yml`, as `taxlt recipes` names them, or any other name with `tasks`.
+        tasks: validation tasks, comma-separated; `{language}` stands for the recipe's language.
+        test_tasks: the same for test tasks.
+
+    Raises:
+        UserError: no such file, not YAML, not one of our recipes, no language vector, or no task known.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        config = MergeConfiguration.model_validate(yaml.safe_load(text))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except (yaml.YAMLError, ValidationError, RuntimeError) as error:
+        raise UserError(f"{path}: not a mergekit recipe ({str(error).splitlines()[0]})") from None
+    if config.merge_method not in METHODS:
+        raise UserError(
+            f"{path}: merge_method is {config.merge_method}; a sweep takes {' and '.join(METHODS)}"
+        )
+    roles = {
+        str(role)
+        for entry in config.models or []
+        if (role := (entry.parameters or {}).get("role")) is not None
+    } - {"task"}
+    if not roles:
+        raise UserError(f"{path}: has no language vector, so there is no scaling factor to vary")
+    variant = VARIANTS.get((config.merge_method, "source" in roles, "target" in roles), path.stem)
+    match = RECIPE_NAME.fullmatch(path.stem)
+    benchmark, language = _subject(match[1] if match else None)
+    dev, test = _tasks(benchmark, language)
+    return Recipe(
+        path=str(path),
+        text=text,
+        config=config,
+        variant=variant,
+        benchmark=benchmark,
+        language=language,
+        tasks=_named_tasks(tasks, language, path) or dev,
+        test_tasks=_named_tasks(test_tasks, language, path) or (() if tasks else test),
+        roles=frozenset(roles),
+    )
+
+
+def own_parameters(recipe: Recipe, point: Parameters) -> Parameters:
+    """A point with what it leaves open filled in from the recipe, where the recipe has one number."""
+    weights: dict[str, set[Any]] = {"source": set(), "target": set()}
+    densities: set[Any] = set()
+    shared: dict[str, Any] = dict(recipe.config.parameters or {})
+    for entry in recipe.config.models or []:
+        settings: dict[str, Any] = shared | (entry.parameters or {})
+        if settings.get("role") in weights:
+            weights[settings["role"]].add(_number(settings.get("weight")))
+            densities.add(_number(settings.get("density", 1.0)))
+    density = point.density if point.density is not None else _only(densities)
+    sparse = density is not None and density < 1
+    return Parameters(
+        source_weight=point.source_weight if point.source_weight is not None else _only(weights["source"]),
+        target_weight=point.target_weight if point.target_weight is not None else _only(weights["target"]),
+        density=density,
+        select=(point.select or shared.get("select", "top")) if sparse else None,
+        scope=(point.scope or shared.get("scope", "global")) if sparse else None,
+    )
+
+
+def at_point(recipe: Recipe, point: Parameters) -> dict[str, Any]:
+    """The recipe's document with a point's parameters written into it."""
+    document = yaml.safe_load(recipe.text)
+    for entry in document["models"]:
+        settings = entry.setdefault("parameters", {})
+        role = settings.get("role", (document.get("parameters") or {}).get("role"))
+        if role in ("source", "target"):
+            weight = point.source_weight if role == "source" else point.target_weight
+            if weight is not None:
+                settings["weight"] = weight
+            if point.density is not None:
+                settings.pop("density", None)
+                if point.density < 1:
+                    settings["density"] = point.density
+    if point.density is not None and point.density < 1:
+        document["parameters"] = (document.get("parameters") or {}) | {
+            "select": point.select,
+            "scope": point.scope,
+        }
+    return document
+
+
+def run_jobs(
+    jobs: Iterable[Job],
+    run: Run,
+    done: dict[str, Cell],
+    emit: Callable[[Cell, bool], None],
+) -> None:
+    """Score every cell of some jobs.
+
+    Args:
+        jobs: jobs of recipes with the same θ₀ and task model share tensors and the loaded model.
+        done: finished cells by key; they are not run again.
+        emit: called with every cell, and whether it is new.
+    """
+    jobs = sorted(jobs, key=lambda job: (start(job.recipe), job.recipe.path))
+    cache: TensorCache = {}
+    scorer: Scorer | None = None
+    loaded: tuple | None = None
+    for position, job in enumerate(jobs):
+        tasks = tuple(
+            sorted({t for other in jobs for t in other.tasks if start(other.recipe) == start(job.recipe)})
+        )
+        try:
+            merge = MemoryMerge(job.recipe.config, job.recipe.text, cache, run.options)
+            keys = _keys(job, merge, run)
+            if all(key in done for key in keys.values()):
+                for key in keys.values():
+                    emit(done[key], False)
+                continue
+            if loaded != start(job.recipe) or scorer is None:
+                scorer, loaded = _scorer(job.recipe, merge, tasks, run), start(job.recipe)
+        except UserError as error:
+            raise UserError(f"{job.recipe.path}: {error.message}") from error
+        for point in job.points:
+            _run_point(job, merge, scorer, point, keys, run, done, emit)
+        later = {entry.model for other in jobs[position + 1 :] for entry in other.recipe.config.models or []}
+        merge.close(later | {other.recipe.config.base_model for other in jobs[position + 1 :]})
+
+
+def versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
+def _run_point(
+    job: Job,
+    merge: MemoryMerge,
+    scorer: Scorer,
+    point: Parameters | None,
+    keys: dict[tuple[Parameters | None, str], str],
+    run: Run,
+    done: dict[str, Cell],
+    emit: Callable[[Cell, bool], None],
+) -> None:
+    merged: float | None = None
+    reason: str | None = None
+    for task in job.tasks:
+        key = keys[point, task]
+        if key in done:
+            emit(done[key], False)
+            continue
+        metrics: dict[str, float] = {}
+        documents: Documents | None = None
+        evaluated: float | None = None
+        try:
+            if merged is None and reason is None:
+                start = time.perf_counter()
+                merge.merge_into(scorer.model, point)
+                merged = time.perf_counter() - start
+            if reason is None:
+                start = time.perf_counter()
+                metrics, documents = scorer.score(task)
+                evaluated = time.perf_counter() - start
+        except (UserError, RuntimeError, MemoryError) as error:
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+        benchmark, language = _task_subject(task, job.recipe)
+        cell = Cell(
+            key=key,
+            recipe=job.recipe.path,
+            benchmark=benchmark,
+            language=language,
+            variant=MODEL if point is None else job.recipe.variant,
+            model=str(job.recipe.config.base_model),
+            parameters=Parameters() if point is None else own_parameters(job.recipe, point),
+            split=scorer.split(task),
+            task=task,
+            metrics=metrics,
+            documents=documents,
+            seed=run.seed,
+            status="failed" if reason else "ok",
+            reason=reason,
+            seconds=Seconds(merge=merged, evaluate=evaluated),
+            versions=versions(),
+        )
+        if cell.status == "ok":
+            done[key] = cell
+        emit(cell, True)
+
+
+def _keys(job: Job, merge: MemoryMerge, run: Run) -> dict[tuple[Parameters | None, str], str]:
+    """The content hash of every cell of a job."""
+    contents = merge.fingerprints()
+    keys = {}
+    for point in job.points:
+        if point is None:
+            made_of: Any = contents[str(merge.cast.task)]
+        else:
+            made_of = at_point(job.recipe, own_parameters(job.recipe, point))
+            made_of["base_model"] = contents[str(merge.cast.base)]
+            for entry in made_of["models"]:
+                entry["model"] = contents[entry["model"]]
+        for task in job.tasks:
+            parts = {"recipe": made_of, "task": task, "limit": run.limit, "seed": run.seed}
+            keys[point, task] = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return keys
+
+
+def _scorer(recipe: Recipe, merge: MemoryMerge, tasks: tuple[str, ...], run: Run) -> Scorer:
+    task = merge.cast.task
+    if task.lora:
+        raise UserError(f"{task}: a sweep needs the task model whole; merge its adapter first")
+    architecture = task.config(trust_remote_code=run.options.trust_remote_code).architectures[0]
+    return Scorer(
+        task.model.path,
+        architecture,
+        list(tasks),
+        dtype=recipe.config.out_dtype or recipe.config.dtype,
+        batch_size=run.batch_size,
+        device=run.device,
+        limit=run.limit,
+        include_path=list(run.include_path) or None,
+    )
+
+
+def start(recipe: Recipe) -> tuple[str, ...]:
+    """What recipes must share to share a loaded model: θ₀, the task model and the output's type."""
+    config = recipe.config
+    shared = config.parameters or {}
+    tasks = [
+        str(entry.model)
+        for entry in config.models or []
+        if (shared | (entry.parameters or {})).get("role") == "task"
+    ]
+    return (str(config.base_model), *tasks, str(config.out_dtype or config.dtype))
+
+
+def _subject(name: str | None) -> tuple[str | None, str | None]:
+    """Benchmark and language of a recipe's name before the variant: `quy`, `marc_de`, `nusax`, or other."""
+    for key, benchmark in catalog.load().benchmarks.items():
+        if name == key:
+            return key, None
+        if name and name.startswith(benchmark.recipe_prefix):
+            code = name[len(benchmark.recipe_prefix) :]
+            if code in benchmark.languages:
+                return key, code
+    return None, name
+
+
+def _tasks(benchmark: str | None, language: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Validation and test tasks of a catalog recipe; all languages where it has none of its own (+SRC)."""
+    if benchmark is None:
+        return (), ()
+    entry = catalog.load().benchmarks[benchmark]
+    codes = [language] if language else list(entry.languages)
+    return (
+        tuple(f"{entry.group}_dev_{code}" for code in codes),
+        tuple(f"{entry.group}_{code}" for code in codes),
+    )
+
+
+def _named_tasks(names: str | None, language: str | None, path: Path) -> tuple[str, ...]:
+    if not names:
+        return ()
+    if "{language}" in names and not language:
+        raise UserError(f"{path}: its name has no language to put for {{language}} in the task names")
+    return tuple(
+        name.strip().replace("{language}", language or "") for name in names.split(",") if name.strip()
+    )
+
+
+def _task_subject(task: str, recipe: Recipe) -> tuple[str | None, str | None]:
+    if task in known_tasks():
+        benchmark, language, _ = known_tasks()[task]
+        return benchmark, language
+    return recipe.benchmark, recipe.language
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else None
+
+
+def _only(values: set[Any]) -> float | None:
+    return next(iter(values)) if len(values) == 1 else None
+
+
+def load_done(output: Path) -> dict[str, Cell]:
+    """Finished cells of an output folder by key; failed ones are to be run again."""
+    return {cell.key: cell for cell in read_cells(output) if cell.status == "ok"}
+
+
+def to_folder(output: Path) -> Callable[[Cell, bool], None]:
+    """An `emit` that appends new cells to `<output>/cells.jsonl`."""
+
+    def emit(cell: Cell, is_new: bool) -> None:
+        if is_new:
+            append_cell(output, cell)
+
+    return emit
+
+
+def count_cells(jobs: Iterable[Job]) -> int:
+    return sum(len(job.points) * len(job.tasks) for job in jobs)
+
+
+def dev_jobs(recipes: Iterable[Recipe], points: Callable[[Recipe], list[Parameters]]) -> Iterator[Job]:
+    """The search: MODEL once for each task model and task, and every recipe at every point."""
+    with_model: set[tuple] = set()
+    for recipe in recipes:
+        fresh = tuple(task for task in recipe.tasks if (start(recipe), task) not in with_model)
+        with_model |= {(start(recipe), task) for task in fresh}
+        if fresh:
+            yield Job(recipe, (None,), fresh)
+        yield Job(recipe, tuple(points(recipe)), recipe.tasks)
