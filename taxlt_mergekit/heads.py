@@ -92,6 +92,8 @@ def open_checkpoint(model: ModelReference, options: MergeOptions) -> Checkpoint:
     path = model.model.path
     if not os.path.isdir(path) and (path[0] in "/~." or not _HUB_ID.fullmatch(path)):
         raise UserError(f"{path}: no such folder (and not the name of a model on the hub)")
+    if model.lora and not options.lora_merge_cache:
+        raise UserError(f"{model}: merging an adapter needs --lora-merge-cache FOLDER")
     try:
         config = model.config(trust_remote_code=options.trust_remote_code)
         index = LoaderCache().get(model).index
@@ -111,7 +113,8 @@ def output_layout(cast: Cast, checkpoints: dict[ModelReference, Checkpoint], opt
         UserError: a tensor below the head is missing somewhere, so that something would be dropped.
     """
     task = checkpoints[cast.task]
-    inferred = _quietly(infer_architecture_info, tuple(cast.models), cast.task, options)
+    whole = {model: _merged(model, options) for model in cast.models}
+    inferred = _quietly(infer_architecture_info, tuple(whole.values()), whole[cast.task], options)
     tied = _tied_names(task)
     merged: list[str] = []
     head: list[str] = []
@@ -197,6 +200,15 @@ def first_line(error: Exception) -> str:
     """The first line of an error's message, for a message of one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
+
+
+def _merged(model: ModelReference, options: MergeOptions) -> ModelReference:
+    """The model itself, or the checkpoint that mergekit makes of `base+adapter`."""
+    return model.merged(
+        cache_dir=options.lora_merge_cache,
+        trust_remote_code=options.trust_remote_code,
+        lora_merge_dtype=options.lora_merge_dtype,
+    )
 
 
 def _aliases(name: str, prefix: str) -> list[str]:

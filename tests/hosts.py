@@ -38,14 +38,26 @@ def console(*command: object, cwd: Path | None = None, **env: str) -> Outcome:
 
 
 def mergekit_yaml(*arguments: object, cwd: Path | None = None) -> Outcome:
-    """As console("mergekit-yaml", …), in a process that is forked from one that has mergekit imported.
+    """As console("mergekit-yaml", …), by `forked`."""
+    return forked("mergekit-yaml", *arguments, cwd=cwd)
 
-    Importing mergekit takes seconds; with it done once, each of many bad recipes can have its own process.
+
+def forked(program: str, *arguments: object, cwd: Path | None = None, **env: str) -> Outcome:
+    """As `console`, in a process that is forked from one that has the hosts imported.
+
+    Importing them takes seconds; with it done once, each of many commands can have its own process.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mergekit.scripts.run_yaml", "taxlt_mergekit.merging"])
+    context.set_forkserver_preload(
+        [
+            "mergekit.scripts.run_yaml",
+            "taxlt_mergekit.merging",
+            "taxlt_mergekit.cli_sweep",
+            "taxlt_mergekit.sweep",
+        ]
+    )
     with tempfile.TemporaryDirectory() as folder:
-        process = context.Process(target=_main, args=(list(map(str, arguments)), cwd, folder))
+        process = context.Process(target=_main, args=(program, list(map(str, arguments)), cwd, env, folder))
         process.start()
         process.join(timeout=300)
         output = [Path(folder, name).read_text(encoding="utf-8") for name in ("stdout", "stderr")]
@@ -53,16 +65,18 @@ def mergekit_yaml(*arguments: object, cwd: Path | None = None) -> Outcome:
     return Outcome(process.exitcode, *output)
 
 
-def _main(arguments: list[str], cwd: Path | None, folder: str) -> None:
+def _main(program: str, arguments: list[str], cwd: Path | None, env: dict[str, str], folder: str) -> None:
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(Path(folder, name), os.O_WRONLY | os.O_CREAT), descriptor)
     # The forked process inherits Python streams of the server; the command must get its own.
     sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
-    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ.update(env, HF_HUB_OFFLINE="1")
     if cwd is not None:
         os.chdir(cwd)
     import torch
-    from mergekit.scripts.run_yaml import main
+    from mergekit.scripts.run_yaml import main as merge
+
+    from taxlt_mergekit.cli import main as taxlt
 
     torch.set_num_threads(1)
-    main(arguments, prog_name="mergekit-yaml")
+    {"mergekit-yaml": merge, "taxlt": taxlt}[program](arguments, prog_name=program)

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from taxlt_mergekit.errors import UserError
 from taxlt_mergekit.grid import grid_points, parse_values
 from taxlt_mergekit.results import read_cells
-from tests.hosts import BIN, console
+from tests.hosts import BIN, console, forked
 from tests.vectors import make_vectors
 
 LABELS = ["positive", "neutral", "negative"]  # in SMSA's order, which is not NusaX's
@@ -57,7 +57,7 @@ def project(tmp_path_factory, real_data) -> Path:
 
 
 def sweep(project: Path, *arguments: object):
-    return console("taxlt", "sweep", *arguments, cwd=project, TAXLT_DATA=str(project / "data"))
+    return forked("taxlt", "sweep", *arguments, cwd=project, TAXLT_DATA=str(project / "data"))
 
 
 def test_cells_agree_with_the_commands_and_nothing_runs_twice(project):
@@ -92,7 +92,7 @@ def test_cells_agree_with_the_commands_and_nothing_runs_twice(project):
 
 def assert_same_score(project: Path, recipe: Path, cell) -> None:
     out = project / "merged" / recipe.stem
-    merged = console("mergekit-yaml", recipe, out, cwd=project)
+    merged = forked("mergekit-yaml", recipe, out, cwd=project)
     assert merged.code == 0, merged.stderr
     scored = console(
         *("lm_eval", "--model", "hf-seq-cls", "--model_args", f"pretrained={out}", "--tasks", cell.task),

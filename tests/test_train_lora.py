@@ -74,7 +74,6 @@ def test_peft_and_mergekit_make_the_dense_form_of_it(trained, small_xlmr, tmp_pa
     assert_same_weights(trained / "dense", Path(merged.model.path))
 
 
-@pytest.mark.xfail(strict=True, reason="heads.output_layout lists an adapter's tensors before it is merged")
 def test_merging_the_adapter_is_merging_its_dense_form(trained, small_xlmr, tmp_path):
     """As docs/train.md says: `base+adapter` in a recipe, and --lora-merge-cache."""
     for name, model in {
