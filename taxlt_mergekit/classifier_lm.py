@@ -348,21 +348,23 @@ class SequenceClassifierLM(HFLM):
         """Token ids of each document, without padding; too long ones are truncated, counted and reported."""
         encoded: list[dict[str, list[int]]] = [{}] * len(documents)
         limit = self.max_length
+        truncated: Counter[str] = Counter()
         for width in {len(document.texts) for document in documents}:
             indices = [index for index, document in enumerate(documents) if len(document.texts) == width]
             rows = self._tokenize([documents[index].texts for index in indices])
             for index, row in zip(indices, rows, strict=True):
                 if len(row["input_ids"]) > limit:
-                    self._truncated[documents[index].task] += 1
+                    truncated[documents[index].task] += 1
                     row = self._tokenize([documents[index].texts], truncation=True, max_length=limit)[0]
                 encoded[index] = row
-        if self._truncated:
+        if truncated:
+            self._truncated |= truncated
             logger.warning(
                 "%d of %d documents are longer than %d tokens and were truncated (%s)",
-                self._truncated.total(),
+                truncated.total(),
                 len(documents),
                 limit,
-                ", ".join(f"{task}: {count}" for task, count in self._truncated.items()),
+                ", ".join(f"{task}: {count}" for task, count in truncated.items()),
             )
         return encoded
 

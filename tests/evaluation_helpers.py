@@ -87,18 +87,18 @@ def write_table(path, rows):
         path.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def plain_scores(folder, texts, dtype="float32"):
+def plain_scores(folder, texts, max_length=None):
     """Log-probabilities (documents, labels) from transformers alone, one document at a time."""
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     torch.set_num_threads(1)
-    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype).eval()
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype="float32").eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     rows = []
     with torch.no_grad():
         for text in texts:
-            batch = tokenizer(*text, truncation=True, return_tensors="pt")
+            batch = tokenizer(*text, truncation=True, max_length=max_length, return_tensors="pt")
             rows.append(torch.log_softmax(model(**batch).logits[0].float(), -1))
     return torch.stack(rows), model.config.id2label
 
