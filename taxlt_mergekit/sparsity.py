@@ -78,9 +78,8 @@ def find_cutoff(
         counts = _digit_counts(pieces(), dtype, shift, key)
         if shift == width - _DIGIT and counts[infinity >> shift :].any():
             raise NotFiniteError("a NaN or an infinity has no place among the magnitudes")
-        order = counts.flip(0) if select == "top" else counts
-        running = order.cumsum(0)
-        position = int(torch.searchsorted(running, remaining))
+        running = np.cumsum(counts[::-1] if select == "top" else counts)
+        position = int(np.searchsorted(running, remaining))
         remaining -= int(running[position - 1]) if position else 0
         digit = len(counts) - 1 - position if select == "top" else position
         key = key << _DIGIT | digit
@@ -129,10 +128,10 @@ def _magnitude(key: int, dtype: torch.dtype) -> float:
     return torch.tensor(key, dtype=_INTEGER[dtype]).view(dtype).item()
 
 
-def _digit_counts(pieces: Iterable[Tensor], dtype: torch.dtype, shift: int, prefix: int) -> Tensor:
+def _digit_counts(pieces: Iterable[Tensor], dtype: torch.dtype, shift: int, prefix: int) -> np.ndarray:
     """Histogram of 16 bits of the keys, from bit `shift` up, among keys whose higher bits are `prefix`."""
     higher = shift + _DIGIT
-    counts = torch.zeros(1 << _DIGIT, dtype=torch.int64)
+    counts = np.zeros(1 << _DIGIT, dtype=np.int64)
     # Adding up histograms costs more than making them where there are few keys, so keys are collected first.
     digits: Tensor | None = None
     filled = 0
@@ -151,14 +150,10 @@ def _digit_counts(pieces: Iterable[Tensor], dtype: torch.dtype, shift: int, pref
     return counts
 
 
-def _add_histogram(digits: Tensor | None, filled: int, counts: Tensor) -> None:
-    if digits is None or not filled:
-        return
-    if digits.device.type == "cpu":
-        found = torch.from_numpy(np.bincount(digits[:filled].numpy()))
-    else:
-        found = torch.bincount(digits[:filled]).cpu()
-    counts[: len(found)] += found
+def _add_histogram(digits: Tensor | None, filled: int, counts: np.ndarray) -> None:
+    if digits is not None and filled:
+        found = np.bincount(digits[:filled].cpu().numpy())
+        counts[: len(found)] += found
 
 
 def _positions(mask: Tensor) -> Tensor:

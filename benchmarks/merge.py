@@ -1,0 +1,148 @@
+"""Time and memory of our merges beside stock mergekit's, as whole mergekit-yaml processes in turn.
+
+    python benchmarks/merge.py                     # 278 M parameters (XLM-R base), about 20 minutes
+    python benchmarks/merge.py --sizes 30,110,278  # how time and memory grow
+
+Checkpoints are random float32 ones in a temporary folder (or --folder, kept). For each size it prints medians of
+seconds and of peak memory, the ratio to stock in the same round, and the floor: reading all inputs and writing
+one output with plain file copies.
+"""
+
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import click
+import yaml
+
+# Millions of parameters -> (vocabulary, hidden size, layers)
+SHAPES = {30: (50_000, 384, 6), 110: (120_000, 512, 12), 278: (250_002, 768, 12)}
+STOCK_FLAGS = ("--allow-crimes", "--no-copy-tokenizer", "--no-write-model-card")
+
+
+def make_models(folder: Path, size: int) -> None:
+    """θ₀, a classifier, and two language models: θ₀ plus noise."""
+    import torch
+    from transformers import XLMRobertaConfig, XLMRobertaForMaskedLM, XLMRobertaForSequenceClassification
+
+    vocabulary, hidden, layers = SHAPES[size]
+    config = XLMRobertaConfig(
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=hidden // 64,
+        intermediate_size=4 * hidden,
+        max_position_embeddings=514,
+        type_vocab_size=1,
+        num_labels=3,
+    )
+    torch.manual_seed(0)
+    model = XLMRobertaForMaskedLM(config)
+    start = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    model.save_pretrained(folder / "theta0")
+    for name, this in (
+        ("src", model),
+        ("tgt", model),
+        ("task", XLMRobertaForSequenceClassification(config)),
+    ):
+        for key, parameter in this.named_parameters():
+            if key in start:
+                parameter.data.copy_(start[key] + 0.002 * torch.randn_like(parameter))
+        this.save_pretrained(folder / name)
+
+
+def recipe(method: str, density: float | None, scope: str | None) -> dict:
+    """Task + 0.5 source + 0.9 target, in our terms or in stock mergekit's."""
+    ours = method.startswith("xlt_")
+    models = []
+    for name, role, weight in (("task", "task", 1.0), ("src", "source", 0.5), ("tgt", "target", 0.9)):
+        parameters: dict = {"weight": weight} | ({"role": role} if ours else {})
+        if density is not None:
+            parameters["density"] = density if role != "task" else 1.0
+        models.append({"model": name, "parameters": parameters})
+    shared = {"scope": scope} if scope else {} if ours else {"normalize": False}
+    document = {"merge_method": method, "base_model": "theta0", "models": models, "dtype": "float32"}
+    return document | ({"parameters": shared} if shared else {})
+
+
+def timed(command: list[str], cwd: Path) -> tuple[float, float]:
+    """Seconds and peak resident memory in GB of one whole process."""
+    start = time.perf_counter()
+    code = (
+        "import resource, subprocess, sys; "
+        "done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True); "
+        "sys.stderr.write(done.stderr[-2000:] if done.returncode else ''); "
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(done.returncode)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *command], cwd=cwd, capture_output=True, text=True)
+    seconds = time.perf_counter() - start
+    if done.returncode:
+        raise click.ClickException(f"{' '.join(command)}: {done.stderr}")
+    return seconds, int(done.stdout) / 1e6 * (1.024 if sys.platform == "linux" else 1e-3)
+
+
+def floor(folder: Path) -> float:
+    """Seconds to read all inputs and write one output by plain copies."""
+    start = time.perf_counter()
+    for name in ("theta0", "src", "tgt"):
+        with open(folder / name / "model.safetensors", "rb") as file:
+            while file.read(1 << 24):
+                pass
+    shutil.copyfile(folder / "task" / "model.safetensors", folder / "copy.safetensors")
+    return time.perf_counter() - start
+
+
+@click.command()
+@click.option("--sizes", default="278", show_default=True, help="Millions of parameters: 30, 110, 278.")
+@click.option(
+    "--rounds", default=3, show_default=True, help="Pairs of ours and stock; ties takes minutes each."
+)
+@click.option("--folder", type=click.Path(path_type=Path), help="Where to keep the checkpoints.")
+def main(sizes: str, rounds: int, folder: Path | None) -> None:
+    """Compare xlt_additive with task_arithmetic (dense) and ties (density 0.2)."""
+    program = str(Path(sys.executable).with_name("mergekit-yaml"))
+    with tempfile.TemporaryDirectory() as temporary:
+        for size in map(int, sizes.split(",")):
+            place = (folder or Path(temporary)) / str(size)
+            if not (place / "tgt" / "model.safetensors").exists():
+                place.mkdir(parents=True, exist_ok=True)
+                make_models(place, size)
+            floors = [floor(place) for _ in range(3)]
+            click.echo(f"\n{size} M parameters; plain copies: {statistics.median(floors):.1f} s")
+            heads = ("ours s", "stock s", "ratio", "ours GB", "stock GB", "ratio")
+            click.echo(f"{'merge':<38} " + " ".join(f"{head:>8}" for head in heads))
+            for label, method, stock, density, scopes in (
+                ("dense", "xlt_additive", "task_arithmetic", None, [None]),
+                ("density 0.2", "xlt_additive", "ties", 0.2, ["tensor", "global"]),
+            ):
+                compare(place, program, rounds, label, method, stock, density, scopes)
+
+
+def compare(place, program, rounds, label, method, stock, density, scopes) -> None:
+    """Print a row for each scope, all beside the same stock runs."""
+    names = {scope: f"{method}-{scope}-{density}" for scope in scopes}
+    for scope, name in names.items():
+        (place / f"{name}.yml").write_text(yaml.safe_dump(recipe(method, density, scope)))
+    (place / f"{stock}.yml").write_text(yaml.safe_dump(recipe(stock, density, None)))
+    runs: dict = {scope: [] for scope in [*scopes, stock]}
+    for _ in range(rounds):
+        for scope, name in names.items():
+            runs[scope].append(timed([program, f"{name}.yml", "out"], place))
+        runs[stock].append(timed([program, f"{stock}.yml", "out-stock", *STOCK_FLAGS], place))
+    for scope in scopes:
+        ratios = [
+            [a / b for a, b in zip(x, y, strict=True)] for x, y in zip(runs[scope], runs[stock], strict=True)
+        ]
+        ours, theirs = (list(map(statistics.median, zip(*runs[key], strict=True))) for key in (scope, stock))
+        seconds, memory = (statistics.median(column) for column in zip(*ratios, strict=True))
+        name = f"{label}{f', scope {scope}' if scope else ''} / {stock}"
+        figures = (ours[0], theirs[0], seconds, ours[1], theirs[1], memory)
+        click.echo(f"{name:<38} " + " ".join(f"{figure:8.3f}" for figure in figures))
+
+
+if __name__ == "__main__":
+    main()
