@@ -3,9 +3,9 @@
     python benchmarks/merge.py                     # 278 M parameters (XLM-R base), about 20 minutes
     python benchmarks/merge.py --sizes 30,110,278  # how time and memory grow
 
-Checkpoints are random float32 ones in a temporary folder (or --folder, kept). For each size it prints medians of
-seconds and of peak memory, the ratio to stock in the same round, and the floor: reading all inputs and writing
-one output with plain file copies.
+Checkpoints are random float32 ones in a temporary folder (or --folder, kept). For each size it prints medians
+of seconds and of peak memory, the ratio to stock in the same round, and the floor: reading all inputs and
+writing one output with plain file copies.
 """
 
 import shutil
