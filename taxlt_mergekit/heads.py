@@ -8,7 +8,7 @@ the task model: what θ₀ has too is merged, what only the task model has is it
 import logging
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import transformers
@@ -115,59 +115,79 @@ def output_layout(cast: Cast, checkpoints: dict[ModelReference, Checkpoint], opt
     task = checkpoints[cast.task]
     whole = {model: _merged(model, options) for model in cast.models}
     inferred = _quietly(infer_architecture_info, tuple(whole.values()), whole[cast.task], options)
-    tied = _tied_names(task)
-    merged: list[str] = []
-    head: list[str] = []
-    zero: dict[str, list[ModelReference]] = {}
-    modules = {}
-    for module_name in sorted(inferred.modules):
-        module = inferred.modules[module_name].architecture
-        layers = range(module.num_layers(task.config))
-        kept: dict[str, list[WeightInfo]] = {"pre": [], "layer": []}
-        for part, weights, indices in (
-            ("pre", module.definition.pre_weights, range(1)),
-            ("layer", module.definition.layer_templates.weights, layers),
-        ):
-            for weight in sorted(weights, key=lambda w: w.name):
-                names = [weight.name.replace("${layer_index}", str(i)) for i in indices]
-                present = [name for name in names if task.find(name, task.prefix)]
-                everywhere = len(present) == len(names)
-                for name in list(present):
-                    lacking = [m for m in cast.models if not checkpoints[m].find(name, task.prefix)]
-                    if lacking and any(re.search(pattern, name) for pattern in tied):
-                        present.remove(name)  # loading ties it to the tensor it equals
-                        continue
-                    everywhere = everywhere and not lacking
-                    if cast.base in lacking:
-                        _check_head(name, lacking, cast, checkpoints)
-                        head.append(name)
-                        continue
-                    merged.append(name)
-                    if lacking:
-                        _check_lacking(name, lacking, checkpoints, task)
-                        zero[name] = lacking
-                if present:
-                    kept[part].append(_weight_info(weight, everywhere, cast, checkpoints, task.prefix))
-        modules[module_name] = ModuleDefinition(
-            architecture=JsonModuleArchitecture(
-                definition=module.definition.model_copy(
-                    update={
-                        "pre_weights": kept["pre"],
-                        # Slices of fewer layers must show in the output's config.
-                        "num_layers_config_key": "num_hidden_layers",
-                        "layer_templates": module.definition.layer_templates.model_copy(
-                            update={"weights": kept["layer"]}
-                        ),
-                    }
-                )
-            )
-        )
-    if not merged:
+    places = _Places(cast, checkpoints, _tied_names(task))
+    modules = {
+        name: ModuleDefinition(architecture=places.module(inferred.modules[name].architecture))
+        for name in sorted(inferred.modules)
+    }
+    if not places.merged:
         raise UserError(
             f"{cast.task}: shares no tensor with base_model {cast.base}; there is nothing to merge"
         )
-    _check_left_out(task, {*merged, *head}, tied)
-    return Layout(inferred.model_copy(update={"modules": modules}), sorted(merged), sorted(head), zero)
+    _check_left_out(task, {*places.merged, *places.head}, places.tied)
+    return Layout(
+        inferred.model_copy(update={"modules": modules}),
+        sorted(places.merged),
+        sorted(places.head),
+        places.zero,
+    )
+
+
+@dataclass
+class _Places:
+    """Puts each tensor of the output into its place, or refuses it."""
+
+    cast: Cast
+    checkpoints: dict[ModelReference, Checkpoint]
+    tied: list[str]
+    merged: list[str] = field(default_factory=list)
+    head: list[str] = field(default_factory=list)
+    zero: dict[str, list[ModelReference]] = field(default_factory=dict)
+
+    def module(self, inferred: JsonModuleArchitecture) -> JsonModuleArchitecture:
+        """mergekit's description of a module, in a fixed order and without what the output lacks."""
+        definition = inferred.definition
+        layers = range(inferred.num_layers(self.checkpoints[self.cast.task].config))
+
+        def placed(weights: list[WeightInfo], indices: range) -> list[WeightInfo]:
+            found = [self._place(weight, indices) for weight in sorted(weights, key=lambda w: w.name)]
+            return [weight for weight in found if weight is not None]
+
+        templates = definition.layer_templates.model_copy(
+            update={"weights": placed(definition.layer_templates.weights, layers)}
+        )
+        update = {
+            "pre_weights": placed(definition.pre_weights, range(1)),
+            "layer_templates": templates,
+            # Slices of fewer layers must show in the output's config.
+            "num_layers_config_key": "num_hidden_layers",
+        }
+        return JsonModuleArchitecture(definition=definition.model_copy(update=update))
+
+    def _place(self, weight: WeightInfo, indices: range) -> WeightInfo | None:
+        """Place a weight, or all layers of one, and say how mergekit is to look for it."""
+        task = self.checkpoints[self.cast.task]
+        names = [weight.name.replace("${layer_index}", str(index)) for index in indices]
+        present = [name for name in names if task.find(name, task.prefix)]
+        lacking = {
+            name: [m for m in self.cast.models if not self.checkpoints[m].find(name, task.prefix)]
+            for name in present
+        }
+        # Loading ties it to the tensor that it equals.
+        kept = [n for n in present if not (lacking[n] and any(re.search(p, n) for p in self.tied))]
+        for name in kept:
+            if self.cast.base in lacking[name]:
+                _check_head(name, lacking[name], self.cast, self.checkpoints)
+                self.head.append(name)
+                continue
+            self.merged.append(name)
+            if lacking[name]:
+                _check_lacking(name, lacking[name], self.checkpoints, task)
+                self.zero[name] = lacking[name]
+        if not kept:
+            return None
+        everywhere = kept == names and not any(lacking[name] for name in kept)
+        return _weight_info(weight, everywhere, self.checkpoints, task.prefix)
 
 
 def check_shapes(
@@ -304,7 +324,6 @@ def _check_left_out(task: Checkpoint, listed: set[str], tied: list[str]) -> None
 def _weight_info(
     weight: WeightInfo,
     everywhere: bool,
-    cast: Cast,
     checkpoints: dict[ModelReference, Checkpoint],
     prefix: str,
 ) -> WeightInfo:
