@@ -12,6 +12,7 @@ import math
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from typing import Any
 
 import click
 import torch
+import tqdm
 import transformers
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
@@ -122,7 +124,7 @@ def training_arguments(
     given.setdefault("eval_strategy", "steps")
     given.setdefault("save_strategy", given["eval_strategy"])
     given.setdefault("save_total_limit", 2)
-    given.setdefault("disable_tqdm", False)
+    given.setdefault("disable_tqdm", not sys.stderr.isatty())
     given.setdefault("dataloader_pin_memory", torch.cuda.is_available())
     given.setdefault("bf16", has_bf16() and not given.get("fp16") and not given.get("use_cpu"))
     if given["bf16"] and not torch.cuda.is_available():
@@ -234,19 +236,28 @@ class StopOnSignal(TrainerCallback):
 
 
 class Lines(ProgressCallback):
-    """Trainer's bar, with a line a log entry that is made for reading."""
+    """Trainer's bar, with a line a log entry that is made for reading; the lines come without bars too."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        super().on_train_begin(args, state, control, **kwargs)
         self._since = (time.monotonic(), state.global_step)
-        if self.training_bar is not None:
-            self.training_bar.update(state.global_step)
-            self.current_step = state.global_step
+        self.current_step = state.global_step
+        if state.is_world_process_zero:
+            self.training_bar = tqdm.tqdm(
+                total=state.max_steps,
+                initial=state.global_step,
+                dynamic_ncols=True,
+                disable=args.disable_tqdm,
+            )
+
+    def on_prediction_step(self, args: Any, *others: Any, **kwargs: Any) -> None:
+        if not args.disable_tqdm:
+            super().on_prediction_step(args, *others, **kwargs)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         line = log_line(logs or {}, state, self._seconds_left(state)) if self.training_bar is not None else ""
         if line:
             self.training_bar.write(line)
+            sys.stdout.flush()
 
     def close(self) -> None:
         """End the bars' lines, so that an error stands on a line of its own."""
@@ -310,7 +321,7 @@ def carry_out(run: Run, resume: bool) -> None:
         torch.distributed.barrier()  # every process has looked at the folder before one writes to it
     stop, lines = StopOnSignal(), Lines()
     with clear_errors(run.output):
-        trainer = make_trainer(run, [stop] if run.arguments.disable_tqdm else [stop, lines])
+        trainer = make_trainer(run, [stop, lines])
         if is_main() and found == "nothing":
             run.output.mkdir(parents=True, exist_ok=True)
             ts.write_settings(run.output, run.kind, run.settings, record)
