@@ -330,7 +330,8 @@ class SequenceClassifierLM(HFLM):
         if task.OUTPUT_TYPE != "multiple_choice":
             raise UserError(f"{name}: hf-seq-cls scores multiple-choice tasks, not {task.OUTPUT_TYPE}")
         inputs = input_columns(request.doc, name)
-        id2label = self.model.config.id2label
+        # As model arguments in JSON give it, its keys are strings.
+        id2label = {int(column): str(label) for column, label in self.model.config.id2label.items()}
         labels = task_labels(task, request.doc, task.doc_to_choice(request.doc), id2label, name)
         columns = match_labels(id2label, labels, name)
         if has_no_names(id2label) and (order := ", ".join(labels)) not in self._assumed:
