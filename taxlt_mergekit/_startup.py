@@ -66,9 +66,14 @@ def _complete(module):
         print(f"taxlt-mergekit: could not extend {module.__name__}: {error!r}", file=sys.stderr)
 
 
+def is_installed():
+    """Whether hosts that are imported from now on are completed."""
+    return any(type(finder).__name__ == _HostFinder.__name__ for finder in sys.meta_path)
+
+
 def _add_finder():
     """Add the finder once; False where it was there already."""
-    if any(type(finder).__name__ == _HostFinder.__name__ for finder in sys.meta_path):
+    if is_installed():
         return False
     sys.meta_path.insert(0, _HostFinder())
     return True

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
+from mergekit.merge_methods import registry
 from mergekit.merge_methods.base import (
     BasePolicy,
     BatchOptions,
@@ -19,8 +20,10 @@ from mergekit.merge_methods.base import (
 )
 from torch import Tensor
 
+from taxlt_mergekit._startup import is_installed
 from taxlt_mergekit.arithmetic import Term, combine, norm_ratio, vector_chunks, work_dtype
 from taxlt_mergekit.errors import UserError
+from taxlt_mergekit.plugin import add_merge_methods
 from taxlt_mergekit.sparsity import (
     Cutoff,
     NotFiniteError,
@@ -81,6 +84,13 @@ class CrossLingualMerge(GroupMergeMethod):
             optional_tensor_policy=OptionalTensorPolicy.PASSTHROUGH_SINGLETON,
         )
 
+    def _bind_parameters(
+        self, groups: Sequence[TensorGroup], parameters: Mapping[str, Any]
+    ) -> list[dict[str, Any]]:
+        """mergekit's Python calls come through here, with all tensors of the vectors."""
+        bound = super()._bind_parameters(groups, parameters)
+        return _with_global_cutoffs(groups, bound) if bound and bound[0]["scope"] == "global" else bound
+
     def merge_group(self, group: TensorGroup, /, **parameters: Any) -> Tensor:
         (result,) = self._execute((group,), [parameters], BatchOptions(), input_dtypes=[None])
         return result
@@ -95,8 +105,6 @@ class CrossLingualMerge(GroupMergeMethod):
         out_dtype: torch.dtype | None = None,
     ) -> tuple[Tensor, ...]:
         # mergekit's own loop would first convert whole inputs to one type; `combine` does so by the chunk.
-        if "cutoffs" not in parameters[0] and parameters[0]["scope"] == "global":
-            parameters = _with_global_cutoffs(groups, parameters)
         return tuple(
             self._merge(group, bound, out_dtype) for group, bound in zip(groups, parameters, strict=True)
         )
@@ -118,6 +126,11 @@ class CrossLingualMerge(GroupMergeMethod):
             density = parameters["density"][entry.id]
             cutoff = cutoffs.get(entry.id)
             if cutoff is None and density < 1:
+                if parameters["scope"] == "global" and "cutoffs" not in parameters:
+                    raise UserError(
+                        f"{entry.id}: this command merges tensor by tensor, so scope 'global' has no "
+                        "whole vector to look at; use mergekit-yaml, or scope: tensor"
+                    )
                 try:
                     cutoff = tensor_cutoff(base.tensor, entry.tensor, density, parameters["select"])
                 except NotFiniteError:
@@ -256,3 +269,6 @@ def _finite(value: float) -> bool:
 additive = CrossLingualMerge("xlt_additive", "Cross-lingual task arithmetic (+SRC, +TGT)", source_sign=1)
 analogy = CrossLingualMerge("xlt_analogy", "Cross-lingual task analogy (−SRC+TGT)", source_sign=-1)
 METHODS = {method.spec.name: method for method in (additive, analogy)}
+
+if is_installed():
+    add_merge_methods(registry)

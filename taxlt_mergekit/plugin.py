@@ -11,6 +11,9 @@ from types import ModuleType
 
 def add_merge_methods(registry: ModuleType) -> None:
     """mergekit.merge_methods.registry: the methods `xlt_additive` and `xlt_analogy`."""
+    methods = sys.modules.get("taxlt_mergekit.methods")
+    if methods is not None and not hasattr(methods, "METHODS"):
+        return  # its own import brought mergekit in; it calls again at its end
     from taxlt_mergekit.methods import METHODS
 
     known = {method.spec.name for method in registry.registered_methods()}

@@ -239,3 +239,26 @@ def test_an_output_that_is_a_file(xlmr, tmp_path):
     outcome = mergekit_yaml(tmp_path / "r.yml", tmp_path / "out")
     assert outcome.code != 0 and "is a file" in outcome.last_line
     assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_raw_pytorch_merges_refuse_a_global_scope(xlmr, tmp_path):
+    """mergekit-pytorch never has a whole vector; per tensor it works."""
+    for name in ("theta0", "src", "tgt"):
+        save_file(tensors(xlmr / name), tmp_path / f"{name}.safetensors", metadata={"format": "pt"})
+    document = {
+        "merge_method": "xlt_additive",
+        "base_model": str(tmp_path / "theta0.safetensors"),
+        "models": [
+            {"model": str(tmp_path / "src.safetensors"), "parameters": {"role": "task"}},
+            {
+                "model": str(tmp_path / "tgt.safetensors"),
+                "parameters": {"role": "target", "weight": 1.0, "density": 0.5},
+            },
+        ],
+    }
+    (tmp_path / "r.yml").write_text(yaml.dump(document))
+    outcome = console("mergekit-pytorch", tmp_path / "r.yml", tmp_path / "out")
+    assert outcome.code != 0 and "scope: tensor" in outcome.last_line, outcome.stderr
+    (tmp_path / "r.yml").write_text(yaml.dump(document | {"parameters": {"scope": "tensor"}}))
+    outcome = console("mergekit-pytorch", tmp_path / "r.yml", tmp_path / "out")
+    assert outcome.code == 0, outcome.stderr

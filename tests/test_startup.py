@@ -126,3 +126,13 @@ def test_the_explicit_road():
         TAXLT_NO_AUTOLOAD="1",
     )
     assert off.code != 0 and "Unimplemented merge method" in off.stderr
+
+
+def test_importing_our_modules_before_the_host():
+    script = (
+        "import taxlt_mergekit.methods\n"
+        "from mergekit import merge_methods\n"
+        "print(merge_methods.get('xlt_additive').spec.name)"
+    )
+    outcome = console("python", "-c", script)
+    assert outcome.stdout.strip() == "xlt_additive" and "could not extend" not in outcome.stderr
