@@ -4,6 +4,7 @@ import csv
 import json
 from collections import Counter
 
+import datasets
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from taxlt_mergekit.errors import UserError
 from tests.evaluation_helpers import write_table
 
 NLI = ["entailment", "neutral", "contradiction"]
+NLI_INPUTS = ["premise", "hypothesis"]
 
 
 @pytest.fixture
@@ -117,6 +119,31 @@ def test_refusals_name_the_file_and_what_would_be_right(folder, monkeypatch):
     assert "is not a directory" in refusal("marc", "de")
     monkeypatch.delenv("TAXLT_DATA")
     assert "set TAXLT_DATA=DIR, with marc/dataset_de_test.json" in refusal("marc", "de")
+
+
+def test_rows_of_the_hub_are_those_of_the_files_whatever_its_label_order(folder, monkeypatch):
+    """The hub itself is out of reach of a test; this stands in for what `load_dataset` gives."""
+    calls = []
+
+    def load_dataset(path, split, **options):
+        calls.append((path, split, options))
+        if path == "csv":
+            return datasets.Dataset.from_dict({"id": [1], "text": ["x"], "label": ["positive"]})
+        return labelled(
+            [{"premise": "a", "hypothesis": "b", "label": "neutral"}], NLI_INPUTS, NLI[::-1], "hub"
+        )
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    write_table(folder / "americasnli/test/quy.tsv", [nli_table()[0], nli_table()[1]])
+    write_table(folder / "nusax/acehnese/test.csv", [["id", "text", "label"], ["1", "x", "positive"]])
+    keys = [("americas_nli", "quy"), ("nusax", "ace")]
+    files = [benchmark_rows(*key, "test") for key in keys]
+    monkeypatch.delenv("TAXLT_DATA")
+    hub = [benchmark_rows(*key, "test") for key in keys]
+    assert [rows.features for rows in hub] == [rows.features for rows in files]
+    assert [rows.to_list() for rows in hub] == [rows.to_list() for rows in files]
+    assert calls[0] == ("nala-cub/americas_nli", "test", {"name": "quy"})
+    assert calls[1][2]["data_files"]["test"].endswith("/datasets/sentiment/acehnese/test.csv")
 
 
 @given(st.permutations(NLI), st.lists(st.sampled_from(NLI), min_size=1))

@@ -443,7 +443,11 @@ def test_generative_models_take_the_same_tasks(command, small_data, tmp_path):
             assert prompt.count(sample["doc"]["premise"]) == 1  # never its own example
 
 
-def test_the_task_files_are_what_the_catalog_says():
+def test_the_task_files_are_what_the_catalog_says(command):
+    groups = ",".join(
+        f"{benchmark.group},{benchmark.group}_dev" for benchmark in catalog.load().benchmarks.values()
+    )
+    assert "All tasks found and valid" in command("validate", "--tasks", groups).stdout
     folder = task_folder()
     generated = task_files()
     assert {name: (folder / name).read_text(encoding="utf-8") for name in generated} == generated
