@@ -58,6 +58,8 @@ def language_run(settings: ts.LanguageSettings, resume: bool) -> training.Run:
         arguments.max_steps = steps
         if "eval_steps" not in settings.arguments:
             arguments.eval_steps = arguments.save_steps = max(1, steps // ts.EVALUATIONS)
+    if arguments.eval_steps > steps:  # a short run is evaluated once, at its end
+        arguments.eval_steps = arguments.save_steps = steps
     if "logging_steps" not in settings.arguments:
         arguments.logging_steps = max(1, min(100, steps // ts.EVALUATIONS))
     _keep(settings, arguments, batch, seed)
@@ -134,6 +136,8 @@ def task_run(settings: ts.TaskSettings, resume: bool) -> training.Run:
     model = models.load_classifier(settings, config, tokenizer, corpus.labels)
     epoch = math.ceil(len(parts["train"]) / batch.total)
     steps = arguments.max_steps if arguments.max_steps > 0 else math.ceil(arguments.num_train_epochs * epoch)
+    if arguments.eval_steps > steps:  # a short run is evaluated once, at its end
+        arguments.eval_steps = arguments.save_steps = steps
     _keep(settings, arguments, batch, seed)
     length = float(np.mean([len(ids) for ids in parts["train"][:1000]["input_ids"]]))
     patience = settings.early_stopping_patience
