@@ -68,8 +68,13 @@ def split_flags(args: Sequence[str], ours: dict[str, Any]) -> tuple[list[str], d
             name, value = _field(flag, value if equals else None, queue, ours)
             fields[name] = value
             continue
-        takes_value = ours[flag] is not None and not getattr(ours[flag], "is_flag", False)
-        if not takes_value or equals:
+        switch = ours[flag] is None or getattr(ours[flag], "is_flag", False)
+        setting = switch and flag not in ("--help", "-h", "--resume")
+        if setting and (equals or (queue and queue[0].lower() in TRUTH)):
+            on = _truth(flag, value if equals else queue.pop(0))
+            fields[ours[flag].name] = on == (flag not in ours[flag].secondary_opts)
+            continue
+        if switch or equals:
             rest.append(flag + equals + value)
             continue
         many = flag in VARIADIC and model_seen and getattr(ours[flag], "multiple", False)
@@ -82,6 +87,13 @@ def split_flags(args: Sequence[str], ours: dict[str, Any]) -> tuple[list[str], d
             rest.append(flag)
         del queue[:count]
     return rest, fields
+
+
+def _truth(flag: str, value: str) -> bool:
+    """A switch's value, which transformers' flags may carry (`--bf16 true`)."""
+    if value.lower() not in TRUTH:
+        raise UserError(f"{flag} must be true or false, not {value!r}")
+    return TRUTH.index(value.lower()) % 2 == 0
 
 
 def _field(flag: str, value: str | None, queue: list[str], ours: dict[str, Any]) -> tuple[str, Any]:
@@ -174,11 +186,7 @@ def _decorate(options: Sequence[Callable]) -> Callable:
     return apply
 
 
-def _option(*names: str, help: str, **attributes: Any) -> Callable:
-    return click.option(*names, help=help, **attributes)
-
-
-_FLAG = {"is_flag": True, "default": None}
+_FLAG: dict[str, Any] = {"is_flag": True, "default": None}
 
 _model = click.argument("model", required=False)
 
@@ -187,66 +195,70 @@ def _shared_options(batch: str, rate: str, evaluation: str) -> Callable:
     """Options of both commands; the arguments say what the default is and where it comes from."""
     return _decorate(
         [
-            _option(
+            click.option(
                 "--batch-size",
                 type=click.IntRange(min=1),
                 help=f"Total batch: per device × accumulation × devices. {batch}",
             ),
-            _option(
+            click.option(
                 "--per-device-train-batch-size",
                 type=click.IntRange(min=1),
                 help="Batch of one device. [--batch-size / (devices × accumulation). Given without "
                 "--batch-size it sets the total, as in transformers]",
             ),
-            _option(
+            click.option(
                 "--gradient-accumulation-steps",
                 type=click.IntRange(min=1),
                 help="Batches added up a step. [1]",
             ),
-            _option("--learning-rate", type=float, help=f"Peak learning rate. {rate}"),
-            _option("--eval-steps", type=float, help=f"Steps between evaluations. {evaluation}"),
-            _option(
+            click.option("--learning-rate", type=float, help=f"Peak learning rate. {rate}"),
+            click.option("--eval-steps", type=float, help=f"Steps between evaluations. {evaluation}"),
+            click.option(
                 "--seed", type=int, help="Seeds order, masks, dropout and new heads. [42: TrainingArguments]"
             ),
-            _option(
+            click.option(
                 "--bf16/--no-bf16",
                 default=None,
                 help="bfloat16 autocast. [where the GPU has it; never on a CPU]",
             ),
-            _option("--gradient-checkpointing", **_FLAG, help="Less memory for more time. [off]"),
-            _option("--freeze-embeddings", **_FLAG, help="Do not train the input embeddings. [trained]"),
-            _option(
+            click.option("--gradient-checkpointing", **_FLAG, help="Less memory for more time. [off]"),
+            click.option("--freeze-embeddings", **_FLAG, help="Do not train the input embeddings. [trained]"),
+            click.option(
                 "--tie-embeddings/--untie-embeddings",
                 default=None,
                 help="Share input and output embeddings, or not. [as the model's config says]",
             ),
-            _option(
+            click.option(
                 "--lora-rank",
                 type=click.IntRange(min=1),
                 help="Train a peft adapter of this rank in place of all weights. [all weights: section 3]",
             ),
-            _option("--lora-alpha", type=float, help="Scale of the adapter. [2 × rank]"),
-            _option(
+            click.option("--lora-alpha", type=float, help="Scale of the adapter. [2 × rank]"),
+            click.option(
                 "--lora-target-modules",
                 multiple=True,
                 help="Linear layers to adapt. [all of the model's body]",
             ),
-            _option("--merge-lora", **_FLAG, help="Save the adapter folded into a whole checkpoint. [off]"),
-            _option(
+            click.option(
+                "--merge-lora", **_FLAG, help="Save the adapter folded into a whole checkpoint. [off]"
+            ),
+            click.option(
                 "--size",
                 type=click.Choice(["base", "large"]),
                 help="Whose settings of the paper to take. [large if the model is the catalog's "
                 "xlm-roberta-large or its hidden size is 1024 or more]",
             ),
-            _option(
+            click.option(
                 "--config", type=click.Path(path_type=Path), help="YAML file of settings; flags go before it."
             ),
-            _option(
+            click.option(
                 "--resume",
                 is_flag=True,
                 help="Go on with a stopped run of the same settings, if there is one.",
             ),
-            _option("--push-to-hub", **_FLAG, help="Upload the finished folder (--hub-model-id names it)."),
+            click.option(
+                "--push-to-hub", **_FLAG, help="Upload the finished folder (--hub-model-id names it)."
+            ),
         ]
     )
 
@@ -270,31 +282,35 @@ _EPILOG = (
     cls=TrainCommand, epilog=_EPILOG, options_metavar="MODEL --corpus FILE... --lang CODE [OPTIONS]"
 )
 @_model
-@_option(
+@click.option(
     "--corpus",
     multiple=True,
     help="Raw text: files (UTF-8; plain, .gz, .zst; one document a line), folders of data files, or data set "
     "ids ID[:CONFIGURATION]. Several may follow, after MODEL.",
 )
-@_option("--lang", help="The language's code, as in table 5: names the output folder.")
-@_option("--validation", multiple=True, help="Other text to validate on, in place of a share of the corpus.")
-@_option(
+@click.option("--lang", help="The language's code, as in table 5: names the output folder.")
+@click.option(
+    "--validation", multiple=True, help="Other text to validate on, in place of a share of the corpus."
+)
+@click.option(
     "--validation-share",
     type=float,
     help="Share of the documents (lines) held out by --seed. [0.05: not in the paper]",
 )
-@_option("--text-column", help="Column of a data set that holds the text. [text]")
-@_option("--max-steps", type=int, help="Training steps. [50,000; large: 20,000: section 3]")
-@_option("--block-size", type=int, help="Tokens a sequence. [256: section 3]")
-@_option(
+@click.option("--text-column", help="Column of a data set that holds the text. [text]")
+@click.option("--max-steps", type=int, help="Training steps. [50,000; large: 20,000: section 3]")
+@click.option("--block-size", type=int, help="Tokens a sequence. [256: section 3]")
+@click.option(
     "--mlm-probability",
     type=float,
     help="Share of tokens to predict (encoders). [0.15: XLM-R's own pre-training]",
 )
-@_option("--new-head", **_FLAG, help="Give a model without a language-modelling head a fresh one. [refused]")
-@_option("--early-stopping-patience", type=int, help="Evaluations without gain before stopping. [off]")
+@click.option(
+    "--new-head", **_FLAG, help="Give a model without a language-modelling head a fresh one. [refused]"
+)
+@click.option("--early-stopping-patience", type=int, help="Evaluations without gain before stopping. [off]")
 @_shared_options("[64: section 3]", "[5e-5: section 3]", "[a 20th of the steps: not in the paper]")
-@_option("--output", help="Where the checkpoint goes. [vectors/MODEL/lang/LANG, as recipes name it]")
+@click.option("--output", help="Where the checkpoint goes. [vectors/MODEL/lang/LANG, as recipes name it]")
 @click.pass_context
 def language(ctx: click.Context, config: Path | None, resume: bool, **given: Any) -> None:
     """Train a language vector: go on with MODEL's own pre-training on raw text.
@@ -313,34 +329,36 @@ def language(ctx: click.Context, config: Path | None, resume: bool, **given: Any
 
 @train.command(cls=TrainCommand, epilog=_EPILOG, options_metavar="MODEL --task TASK [OPTIONS]")
 @_model
-@_option(
+@click.option(
     "--task",
     help="multinli, marc or smsa: the corpora of table 6, from the hub or TAXLT_DATA. With --train and "
     "--validation: the task's settings and label names, your rows.",
 )
-@_option("--train", type=str, help="Your training rows: .csv, .tsv (both with a header) or .jsonl.")
-@_option("--validation", type=str, help="Your validation rows.")
-@_option("--columns", callback=_names, help="Column of the text, or of a pair: premise,hypothesis.")
-@_option("--label", help="Column of the label. [label]")
-@_option(
+@click.option("--train", type=str, help="Your training rows: .csv, .tsv (both with a header) or .jsonl.")
+@click.option("--validation", type=str, help="Your validation rows.")
+@click.option("--columns", callback=_names, help="Column of the text, or of a pair: premise,hypothesis.")
+@click.option("--label", help="Column of the label. [label]")
+@click.option(
     "--labels", callback=_names, help="Label names in the order of their numbers. [the task's, or sorted]"
 )
-@_option("--name", help="Names the output folder for your own rows.")
-@_option(
+@click.option("--name", help="Names the output folder for your own rows.")
+@click.option(
     "--num-train-epochs",
     type=float,
     help="Passes over the rows. [multinli 5, marc 5, smsa 10: table 1, appendix G]",
 )
-@_option("--max-steps", type=int, help="Training steps, in place of epochs. [epochs decide]")
-@_option("--max-length", type=int, help="Tokens a row is cut at. [256: section 3, there of language vectors]")
-@_option(
+@click.option("--max-steps", type=int, help="Training steps, in place of epochs. [epochs decide]")
+@click.option(
+    "--max-length", type=int, help="Tokens a row is cut at. [256: section 3, there of language vectors]"
+)
+@click.option(
     "--metric-for-best-model",
     help="Which checkpoint is kept: accuracy, f1 (macro) or loss. [accuracy; smsa f1: table 1]",
 )
-@_option(
+@click.option(
     "--warmup-steps", type=float, help="Linear warm-up. [0; large: multinli 6,000, smsa 300: appendix G]"
 )
-@_option(
+@click.option(
     "--early-stopping-patience",
     type=int,
     help="Evaluations without gain before stopping. [off; large: smsa 3: appendix G]",
@@ -350,7 +368,7 @@ def language(ctx: click.Context, config: Path | None, resume: bool, **given: Any
     "[2e-5: table 1; large: smsa 1e-5: appendix G]",
     "[multinli 625, marc 625, smsa 250: table 1, appendix G]",
 )
-@_option("--output", help="Where the checkpoint goes. [vectors/MODEL/task/TASK, as recipes name it]")
+@click.option("--output", help="Where the checkpoint goes. [vectors/MODEL/task/TASK, as recipes name it]")
 @click.pass_context
 def task(ctx: click.Context, config: Path | None, resume: bool, **given: Any) -> None:
     """Train a task vector: fine-tune MODEL as a classifier on labelled rows of the source language.

@@ -92,6 +92,23 @@ def test_flags_of_training_arguments_in_both_spellings():
     }
 
 
+def test_switches_with_and_without_a_value():
+    """As transformers' own: `--bf16`, `--bf16 true`, `--bf16=false`, `--no-bf16`."""
+    cases = {
+        ("--bf16",): {"bf16": True},
+        ("--bf16", "true"): {"bf16": True},
+        ("--bf16=false",): {"bf16": False},
+        ("--no-bf16",): {"bf16": False},
+        ("--gradient_checkpointing", "False"): {"gradient_checkpointing": False},
+        ("--gradient-checkpointing",): {"gradient_checkpointing": True},
+        ("--push-to-hub", "yes"): {"push_to_hub": True},
+    }
+    for flags, expected in cases.items():
+        assert settings_of("m", "--corpus", "a", *flags).arguments == expected
+    assert settings_of("m", "--corpus", "a", "--untie-embeddings").tie_embeddings is False
+    assert settings_of("m", "--corpus", "a", "--tie-embeddings", "no").tie_embeddings is False
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -115,6 +132,8 @@ def test_the_model_is_found_wherever_it_stands(arguments):
         (("m", "--xyzzy"), "no such option: --xyzzy; see --help"),
         (("m", "--weight-decay", "much"), "--weight-decay must be of type float, not 'much'"),
         (("m", "--weight-decay"), "--weight-decay needs a value"),
+        (("m", "--bf16=maybe"), "--bf16 must be true or false, not 'maybe'"),
+        (("m", "--corpus", "a", "--resume", "true"), "unexpected extra argument (true)"),
         (("m", "--tf32=maybe"), "--tf32 must be true or false, not 'maybe'"),
         (
             ("m", "--corpus", "a", "--do-train"),
