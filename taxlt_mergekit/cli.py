@@ -12,6 +12,7 @@ COMMANDS = {
     "train": ("taxlt_mergekit.cli_train:train", "Train a language vector or a task vector."),
     "sweep": ("taxlt_mergekit.cli_sweep:command", "Search scaling factors and densities on validation data."),
     "report": ("taxlt_mergekit.cli_report:command", "Tables and figures of results, beside the paper's."),
+    "demo": ("taxlt_mergekit.cli_demo:command", "The method in miniature, from nothing, in a few minutes."),
     "recipes": ("taxlt_mergekit.recipes:command", "Write the paper's mergekit recipes, merge_configs/."),
 }
 

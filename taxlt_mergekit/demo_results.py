@@ -1,0 +1,219 @@
+"""What a demo found: read from the results that the commands wrote, checked, shown as a table and a curve."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from taxlt_mergekit import demo_files as files
+from taxlt_mergekit import demo_world as world
+from taxlt_mergekit.errors import UserError
+from taxlt_mergekit.results import MODEL, Cell, read_cells
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CONTROL = "control"
+COLUMNS = {
+    MODEL: "MODEL",
+    "plus_src": "+SRC",
+    "plus_tgt": "+TGT",
+    "plus_src_plus_tgt": "+SRC+TGT",
+    "minus_src_plus_tgt": "−SRC+TGT",
+    CONTROL: "control",
+}
+NAMES = {plan.code: f"{plan.name} ({plan.code})" for plan in (world.SOURCE, *world.TARGETS)}
+
+
+@dataclass(frozen=True)
+class Score:
+    """Test accuracy in percent, and the λ that validation data chose (None for MODEL)."""
+
+    accuracy: float
+    weight: float | None
+
+
+@dataclass(frozen=True)
+class Example:
+    """A test sentence with its meaning, its label, and what the two models say."""
+
+    text: str
+    gloss: str
+    label: str
+    model: str
+    merged: str | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One seed: scores by (target language, column), MODEL's test accuracy on the source, in percent."""
+
+    seed: int
+    scores: Mapping[tuple[str, str], Score]
+    source: float
+    examples: Mapping[str, Example]
+
+
+def read_outcome(folder: Path, seed: int) -> Outcome:
+    """Read one seed's results, and check that lm_eval's scores of the merged models are the sweep's.
+
+    Raises:
+        UserError: results are missing, or the two disagree in any digit or any prediction.
+    """
+    cells = {(_language(cell), cell.variant): cell for cell in _cells(folder, "results") if _tested(cell)}
+    controls = {_language(cell): cell for cell in _cells(folder, "control/results") if _tested(cell)}
+    scores = {}
+    examples = {}
+    on_source = _lm_eval(folder, "model", files.SOURCE)
+    for code in files.TARGETS:
+        for variant in (MODEL, *files.VARIANTS):
+            cell = _found(cells.get((code, variant)), folder, f"{variant} on {code}")
+            weight = cell.parameters.target_weight
+            scores[code, variant] = Score(
+                100 * cell.metrics["acc"], cell.parameters.source_weight if weight is None else weight
+            )
+        control = _found(controls.get(code), folder, f"the control on {code}")
+        scores[code, CONTROL] = Score(100 * control.metrics["acc"], control.parameters.target_weight)
+        for variant, name in ((MODEL, "model"), ("plus_tgt", code)):
+            _check_agreement(cells[code, variant], _lm_eval(folder, name, code), f"{name} on {code}")
+        examples[code] = _example(folder, code, cells[code, MODEL], cells[code, "plus_tgt"])
+    examples[files.SOURCE] = _example(folder, files.SOURCE, on_source, None)
+    return Outcome(seed, scores, 100 * on_source.metrics["acc"], examples)
+
+
+def _cells(folder: Path, name: str) -> list[Cell]:
+    return [cell for cell in read_cells(folder / name) if cell.status == "ok"]
+
+
+def _tested(cell: Cell) -> bool:
+    return cell.split == "test" and (cell.variant != MODEL or "control" not in (cell.recipe or ""))
+
+
+def _language(cell: Cell) -> str:
+    return cell.task.rsplit("_", 1)[-1]
+
+
+def _found(cell: Cell | None, folder: Path, what: str) -> Cell:
+    if cell is None:
+        raise UserError(f"{folder}: no score of {what}; run the demo again with --overwrite")
+    return cell
+
+
+def _lm_eval(folder: Path, name: str, code: str) -> Cell:
+    """What lm_eval wrote of one model on one language."""
+    from taxlt_mergekit.lm_eval_results import read_lm_eval
+
+    for path in sorted((folder / "scores" / name).rglob("results_*.json"), reverse=True):
+        for cell in read_lm_eval(path):
+            if cell.task == f"demo_{code}":
+                return cell
+    raise UserError(f"{folder / 'scores' / name}: lm_eval wrote no score of demo_{code}")
+
+
+def _check_agreement(swept: Cell, scored: Cell, what: str) -> None:
+    same = swept.metrics["acc"] == scored.metrics["acc"] and (
+        swept.documents is None
+        or scored.documents is None
+        or swept.documents.prediction == scored.documents.prediction
+    )
+    if not same:
+        raise UserError(
+            f"{what}: taxlt sweep has accuracy {swept.metrics['acc']!r}, lm_eval of the merged model "
+            f"{scored.metrics['acc']!r}, or other predictions; they must be the same"
+        )
+
+
+def _example(folder: Path, code: str, model: Cell, merged: Cell | None) -> Example:
+    """The first test sentence on which the two models differ; of one model alone, the first."""
+    lines = (folder / files.rows_file(code, "test")).read_text(encoding="utf-8").splitlines()
+    ours = _answers(model)
+    theirs = _answers(merged) if merged is not None else None
+    at = next((n for n in range(len(lines)) if theirs is None or ours[n] != theirs[n]), 0)
+    row = json.loads(lines[at])
+    return Example(row["text"], row["gloss"], row["label"], ours[at], theirs[at] if theirs else None)
+
+
+def _answers(cell: Cell) -> list[str]:
+    if cell.documents is None:
+        raise UserError(f"{cell.task}: the results hold no predictions")
+    return [world.LABELS[number] for number in cell.documents.prediction]
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """The accuracies by target language, averaged over seeds, the chosen λ under each, and their mean."""
+    width = max(map(len, NAMES.values())) + 2
+    lines = [" " * width + "".join(f"{title:>11}" for title in COLUMNS.values())]
+    for code in files.TARGETS:
+        lines.append(f"{NAMES[code]:<{width}}" + "".join(f"{mean(outcomes, code, c):11.1f}" for c in COLUMNS))
+        chosen = (sorted({_weight(outcome, code, column) for outcome in outcomes}) for column in COLUMNS)
+        lines.append(f"{'  λ':<{width}}" + "".join(f"{_span(weights):>11}" for weights in chosen))
+    means = (fmean(mean(outcomes, code, column) for code in files.TARGETS) for column in COLUMNS)
+    lines.append(f"{'mean':<{width}}" + "".join(f"{value:11.1f}" for value in means))
+    return "\n".join(lines)
+
+
+def mean(outcomes: Iterable[Outcome], code: str, column: str) -> float:
+    """Test accuracy in percent on a target language, averaged over seeds."""
+    return fmean(outcome.scores[code, column].accuracy for outcome in outcomes)
+
+
+def _weight(outcome: Outcome, code: str, column: str) -> float:
+    weight = outcome.scores[code, column].weight
+    return -1.0 if weight is None else weight
+
+
+def _span(weights: Sequence[float]) -> str:
+    """One λ, or the smallest and the largest of several seeds."""
+    if weights[0] < 0:
+        return "–"
+    return f"{weights[0]:g}" if len(weights) == 1 else f"{weights[0]:g}–{weights[-1]:g}"
+
+
+def curves(folders: Iterable[Path]) -> dict[str, dict[str, list[tuple[float, float]]]]:
+    """Target language → column → (λ, validation accuracy in percent), averaged over seeds."""
+    values: dict[tuple[str, str, float], list[float]] = defaultdict(list)
+    for folder in folders:
+        for name in ("results", "control/results"):
+            for cell in _cells(folder, name):
+                if cell.split != "dev" or (cell.variant == MODEL and name != "results"):
+                    continue
+                column = CONTROL if name != "results" else cell.variant
+                weights = (cell.parameters.target_weight, cell.parameters.source_weight)
+                weight = next((weight for weight in weights if weight is not None), 0.0)
+                values[_language(cell), column, weight].append(100 * cell.metrics["acc"])
+    found: dict[str, dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
+    for (code, column, weight), accuracies in sorted(values.items()):
+        found[code][column].append((weight, fmean(accuracies)))
+    return found
+
+
+def figure(found: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]) -> "Figure":
+    """Validation accuracy by λ: a panel a target language, a curve a variant, MODEL as a line."""
+    from matplotlib.figure import Figure
+
+    styles: dict[str, dict[str, Any]] = {
+        "plus_tgt": {"color": "#0072B2", "marker": "o"},
+        "plus_src_plus_tgt": {"color": "#56B4E9", "marker": "^", "linestyle": "-."},
+        "minus_src_plus_tgt": {"color": "#E69F00", "marker": "s", "linestyle": "--"},
+        "plus_src": {"color": "#A65628", "marker": "v", "linestyle": (0, (1, 1))},
+        CONTROL: {"color": "0.45", "marker": "x", "linestyle": ":"},
+    }
+    drawn = Figure(figsize=(8.6, 4.2), dpi=150, layout="constrained")
+    panels = drawn.subplots(1, len(files.TARGETS), sharey=True, squeeze=False)[0]
+    for axes, code in zip(panels, files.TARGETS, strict=True):
+        (_, model) = found[code][MODEL][0]
+        axes.axhline(model, color="black", linewidth=1.2, label=COLUMNS[MODEL])
+        for column, style in styles.items():
+            x, y = zip(*found[code][column], strict=True)
+            axes.plot(x, y, **style, markersize=5, linewidth=1.5, label=COLUMNS[column])
+        axes.set_title(NAMES[code], fontsize=11)
+        axes.set_xlabel("scaling factor λ")
+        axes.grid(color="0.9", linewidth=0.6)
+        axes.set_axisbelow(True)
+    panels[0].set_ylabel("validation accuracy (%)")
+    handles, labels = panels[0].get_legend_handles_labels()
+    drawn.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
+    return drawn
