@@ -4,12 +4,16 @@ Nothing here draws from a global random generator, so a run that was stopped and
 batches of one that was not, and the validation masks are the same at every evaluation.
 """
 
+import mmap
 from collections.abc import Sequence
 from typing import Any, TypedDict
 
+import datasets
 import numpy as np
+import pyarrow  # type: ignore[import-untyped]
 import torch
 
+GIVEN_BACK_AFTER = 128  # blocks
 IGNORED = -100  # the label that transformers' losses leave out
 
 
@@ -20,18 +24,64 @@ class Block(TypedDict):
     key: tuple[int, ...]
 
 
+class MappedBlocks:
+    """The blocks of Arrow files, mapped, whose pages are given back as reading goes on.
+
+    Reading at random maps whole neighbourhoods of the rows, and mapped pages count as this process's memory
+    until something else needs it: without this it would seem to grow to the size of the text.
+
+    Args:
+        files: Arrow stream files with the column `input_ids`, as `datasets` writes them.
+    """
+
+    def __init__(self, files: Sequence[str]) -> None:
+        self._files = list(files)
+        self._maps = [_map(name) for name in self._files]
+        tables = [pyarrow.ipc.open_stream(pyarrow.py_buffer(part)).read_all() for part in self._maps]
+        table = datasets.table.InMemoryTable(pyarrow.concat_tables(tables))  # which copies nothing
+        # Without a name for it, `datasets` would hash the whole table, and copy it for that.
+        self._rows = datasets.Dataset(table, fingerprint="-".join(self._files)).with_format("numpy")
+        self._read = 0
+        self._give_back()
+
+    def __reduce__(self) -> tuple:  # for workers: the files' names, not their content
+        return MappedBlocks, (self._files,)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, rows: list[int]) -> dict[str, Any]:
+        found = self._rows[rows]
+        self._read += len(rows)
+        if self._read >= GIVEN_BACK_AFTER:
+            self._give_back()
+        return found
+
+    def _give_back(self) -> None:
+        self._read = 0
+        if hasattr(mmap, "MADV_DONTNEED"):
+            for part in self._maps:
+                part.madvise(mmap.MADV_DONTNEED)
+
+
+def _map(name: str) -> mmap.mmap:
+    with open(name, "rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
 class BlockStream(torch.utils.data.Dataset):
     """Blocks in the order of training: every block once, in a new order, then every block again.
 
     Args:
-        blocks: a data set with the column `input_ids`.
+        blocks: a `datasets.Dataset` with the column `input_ids`, as it was written, nothing selected from it.
         length: how many blocks the stream gives; any number, also more or less than there are blocks.
         seed: of the orders and of the masks.
         shuffle: False gives the blocks as they are (validation).
     """
 
     def __init__(self, blocks: Any, length: int, seed: int, shuffle: bool) -> None:
-        self._blocks = blocks.with_format("numpy")
+        self.files = [part["filename"] for part in blocks.cache_files]
+        self._blocks = MappedBlocks(self.files) if self.files else blocks.with_format("numpy")
         self._length = length
         self._seed = seed
         self._shuffle = shuffle

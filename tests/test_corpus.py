@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import pickle
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taxlt_mergekit import corpus
+from taxlt_mergekit import block_stream, corpus
 from taxlt_mergekit.block_stream import IGNORED, BlockStream, LanguageCollator, mask_tokens
 from taxlt_mergekit.errors import UserError
 from tests.tiny_models import xlmr_tokenizer
@@ -173,9 +174,7 @@ def test_parts_share_no_document(tokenizer, small_cache, tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("\n".join(lines), encoding="utf-8")
     text = {
-        part: tokenizer.decode(
-            [token for block in cached(path, tokenizer, part) for token in block]
-        )
+        part: tokenizer.decode([token for block in cached(path, tokenizer, part) for token in block])
         for part in ("train", "validation")
     }
     found = {part: {line for line in lines if line in decoded} for part, decoded in text.items()}
@@ -188,6 +187,8 @@ class Rows:
 
     def __init__(self, count, length=4):
         self.ids = np.repeat(np.arange(count), length).reshape(count, length)
+
+    cache_files = ()
 
     def with_format(self, _):
         return self
@@ -211,6 +212,27 @@ def test_a_stream_gives_every_block_once_a_turn(count, turns, seed):
         block = again[position]
         assert block["input_ids"][0] == seen[position]
         assert block["key"] == (seed, 1, position)
+
+
+def test_mapped_blocks_are_the_rows_of_the_files(tokenizer, small_cache, tmp_path, monkeypatch):
+    path = tmp_path / "a.txt"
+    path.write_text("\n".join(sentences(200)), encoding="utf-8")
+    facts, smallest = corpus.survey([str(path)], "text", 1)
+    held = corpus.held_out(0.1, 1, smallest)
+    blocks = corpus.cached_blocks(facts, "validation", held, "text", tokenizer, 16, None)
+    files = [part["filename"] for part in blocks.cache_files]
+    assert files
+    monkeypatch.setattr(block_stream, "GIVEN_BACK_AFTER", 3)  # pages go, rows stay
+    mapped = block_stream.MappedBlocks(files * 2)
+    expected = list(blocks["input_ids"]) * 2
+    order = np.random.default_rng(0).permutation(len(expected)).tolist()
+    for copy in (mapped, pickle.loads(pickle.dumps(mapped))):
+        assert len(copy) == len(expected)
+        for start in range(0, len(order), 5):
+            rows = order[start : start + 5]
+            found = [ids.tolist() for ids in copy[rows]["input_ids"]]
+            assert found == [expected[row] for row in rows]
+    assert len(pickle.dumps(mapped)) < 2000
 
 
 def test_turns_have_different_orders():
