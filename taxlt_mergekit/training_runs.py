@@ -112,7 +112,8 @@ def task_run(settings: ts.TaskSettings, resume: bool) -> training.Run:
     config = models.load_config(settings.model)
     tokenizer = models.load_tokenizer(settings.model)
     settings.size, why = _size(settings, config)
-    column = ts.TASK_DEFAULTS[settings.task or "multinli", settings.size]
+    # Appendix G's warm-up is a tenth of MultiNLI's steps, so it is no default for other rows.
+    column = ts.TASK_DEFAULTS[(settings.task, settings.size) if settings.task else ("multinli", "base")]
     if settings.early_stopping_patience is None:
         settings.early_stopping_patience = column.early_stopping_patience
     batch = _batch(settings, column.batch_size)
