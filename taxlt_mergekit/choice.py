@@ -25,14 +25,10 @@ def choose(
     cells = [cell for cell in cells if cell.split == "dev"]
     chosen = {}
     for recipe in recipes:
-        counted = [
-            cell
-            for cell in cells
-            if cell.variant == recipe.variant
-            and (cell.task in recipe.tasks if per_language else cell.benchmark == recipe.benchmark)
-            and in_mean(cell.benchmark, column_of(cell))
-        ]
-        best = best_parameters(complete(grid(counted)))
+        together = {recipe.path} if per_language else {r.path for r in recipes if r.group == recipe.group}
+        counted = [cell for cell in cells if cell.recipe in together and cell.variant == recipe.variant]
+        inside = [cell for cell in counted if in_mean(cell.benchmark, column_of(cell))]
+        best = best_parameters(complete(grid(inside or counted)))
         if best is not None:
             chosen[recipe.path] = own_parameters(recipe, best)
     return chosen

@@ -47,7 +47,7 @@ NAMES = {
 @click.option("--test", is_flag=True, help="Score MODEL and the chosen points on the test tasks, once.")
 @click.option("--batch-size", "--batch_size", default="32", show_default=True, help="A number, or auto.")
 @click.option("--device", help="As for lm_eval.")
-@click.option("--limit", type=int, help="Documents a task, to try things out.")
+@click.option("--limit", type=click.IntRange(min=1), help="Documents a task, to try things out.")
 @click.option(
     "--seed", type=int, help="Seed of the training run that made the vectors; goes into the results."
 )
@@ -101,13 +101,15 @@ def command(
     for share in values.get("density", []):
         if not 0 < share <= 1:
             raise UserError(f"--density {density}: every share must be above 0 and at most 1, not {share:g}")
-    if not (batch_size.isdecimal() or batch_size == "auto"):
-        raise UserError(f"--batch-size {batch_size}: a number, or auto")
+    if (selects or scope) and not density:
+        raise UserError("--select and --scope say which entries a density keeps; give --density too")
+    if not (batch_size == "auto" or (batch_size.isdecimal() and int(batch_size) > 0)):
+        raise UserError(f"--batch-size {batch_size}: a number above 0, or auto")
 
     from taxlt_mergekit import sweep
     from taxlt_mergekit.choice import choose, write_chosen
 
-    read = [sweep.read_recipe(path, tasks, test_tasks) for path in recipes]
+    read = [sweep.read_recipe(path, tasks, test_tasks) for path in dict.fromkeys(recipes)]
     for recipe in read:
         if not recipe.tasks:
             raise UserError(
@@ -116,9 +118,10 @@ def command(
             )
         if test and not recipe.test_tasks:
             raise UserError(f"{recipe.path}: --test needs --test-tasks where --tasks is given")
-        used = {"source_weight": "source", "target_weight": "target"}
-        if not any(used.get(name, role) == role for name in values for role in recipe.roles):
-            raise UserError(f"{recipe.path}: has no {' or '.join(used[n] for n in values)} vector to vary")
+        varied = [role for role in ("source", "target") if f"{role}_weight" in values]
+        if varied and not recipe.roles & set(varied):
+            raise UserError(f"{recipe.path}: has no {' or '.join(varied)} vector to vary")
+    _refuse_equal_names(read)
     run = sweep.Run(
         batch_size=int(batch_size) if batch_size.isdecimal() else batch_size,
         device=device,
@@ -132,7 +135,10 @@ def command(
 
     done = sweep.load_done(output)
     execute = _runner(ray)
-    cells = _run(list(sweep.dev_jobs(read, points)), run, done, output, execute, "Validation")
+    search = list(sweep.dev_jobs(read, points))
+    later = [sweep.Job(recipe, (), recipe.test_tasks) for recipe in read if test]
+    sweep.check_jobs([*search, *later], run)
+    cells = _run(search, run, done, output, execute, "Validation")
     chosen = choose(read, cells, per_language=select_per == "language")
     tested: list[Cell] = []
     if test:
@@ -162,6 +168,18 @@ def command(
         )
 
 
+def _refuse_equal_names(read) -> None:
+    """`best/` has one place for each name."""
+    paths: dict[str, str] = {}
+    for recipe in read:
+        other = paths.setdefault(Path(recipe.path).name, recipe.path)
+        if other != recipe.path:
+            raise UserError(
+                f"{other} and {recipe.path} have one name, and best/ has one place for it; "
+                "sweep them with an --output of their own each"
+            )
+
+
 def _runner(ray: str | None) -> Callable:
     if ray is None:
         from taxlt_mergekit.sweep import run_jobs
@@ -178,24 +196,21 @@ def _run(jobs, run, done, output, execute, title) -> list[Cell]:
     """Run jobs with a line a cell and a bar; returns all their cells, old and new."""
     from tqdm import tqdm
 
+    from taxlt_mergekit.results import append_cell
     from taxlt_mergekit.selection import metric_of
-    from taxlt_mergekit.sweep import count_cells, to_folder
+    from taxlt_mergekit.sweep import count_cells
 
     cells: list[Cell] = []
-    save = to_folder(output)
     with tqdm(total=count_cells(jobs), desc=title, unit="cell") as bar:
-
-        def emit(cell: Cell, is_new: bool) -> None:
-            save(cell, is_new)
+        for cell, is_new in execute(jobs, run, done):
             cells.append(cell)
             if is_new:
+                append_cell(output, cell)
                 metric = metric_of(cell)
                 score = cell.metrics.get(metric)
                 result = cell.reason if score is None else f"{metric} {100 * score:.2f}"
                 tqdm.write(f"{cell.task:<28} {_name(cell.variant):<9} {_point(cell.parameters):<32} {result}")
             bar.update()
-
-        execute(jobs, run, done, emit)
     return cells
 
 
@@ -217,7 +232,7 @@ def _summarise(read, chosen, cells, tested) -> None:
             ours = [c for c in source if c.recipe in paths and c.variant != MODEL]
             models = [c for c in source if c.task in tasks and c.variant == MODEL]
             figures += [shown(mean_score(ours, point)), shown(mean_score(models, None))]
-        benchmark, variant = group
+        benchmark, variant, _ = group
         languages = "" if len(members) > 1 or members[0].language is None else f" {members[0].language}"
         name = f"{benchmark or 'own tasks'}{languages} {_name(variant)}"
         click.echo(f"{name:<36} {_point(point):<32} {' '.join(figures)}")

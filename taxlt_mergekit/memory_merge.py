@@ -4,10 +4,11 @@ The tensors come from the merge methods themselves, through mergekit's own plan,
 one that `mergekit-yaml` writes are equal bit for bit.
 """
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-import torch
 import xxhash
 from mergekit.common import ImmutableMap, ModelReference
 from mergekit.config import MergeConfiguration
@@ -17,10 +18,12 @@ from mergekit.plan import MergePlanner
 from torch import Tensor, nn
 
 from taxlt_mergekit.errors import UserError
-from taxlt_mergekit.merging import find_global_cutoffs, prepare
+from taxlt_mergekit.merging import TOKENIZER_FILES, find_global_cutoffs, prepare
 from taxlt_mergekit.methods import tensor_cutoff
 from taxlt_mergekit.results import Parameters
 from taxlt_mergekit.sparsity import Cutoff
+
+_CHECKPOINT_FILES = {"config.json", "adapter_config.json", *TOKENIZER_FILES}
 
 # Open tensors by what loads them, shared between the recipes of a sweep.
 TensorCache = dict[LoadTensor, Tensor | None]
@@ -74,17 +77,6 @@ class MemoryMerge:
             result = self._at(point, name, task, target).execute(tensors)
             if result.data_ptr() != target.data_ptr():  # an integer buffer, which is handed through
                 target.copy_(result)
-
-    def fingerprints(self) -> dict[str, str]:
-        """Content hash of each checkpoint's merged tensors, by model as the recipe names it."""
-        hashes: dict[ModelReference, Any] = {}
-        for name, task in self._planned:
-            for model, tensor in self._tensors(task).items():
-                state = hashes.setdefault(model, xxhash.xxh3_128())
-                state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-                if tensor.numel():
-                    state.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
-        return {str(model): state.hexdigest() for model, state in hashes.items()}
 
     def close(self, still_needed: set[ModelReference]) -> None:
         """Let go of the checkpoints that no later recipe names."""
@@ -147,3 +139,27 @@ class MemoryMerge:
             tensors = self._tensors(task)
             if model in tensors and tensors[model].is_floating_point():
                 yield name, tensors[self.cast.base], tensors[model]
+
+
+def fingerprint(model: ModelReference, options: MergeOptions) -> str:
+    """Content hash of a checkpoint: its weights, config and tokenizer, and those of its adapter.
+
+    Reads every file once from end to end, which also brings the weights into memory for the merges to come.
+    """
+    state, buffer = xxhash.xxh3_128(), bytearray(1 << 24)
+    folders = [model.local_path(cache_dir=options.transformers_cache, ignore_lora=True)]
+    if model.lora is not None:
+        adapter = ModelReference(model=model.lora)
+        folders.append(adapter.local_path(cache_dir=options.transformers_cache))
+    for folder in folders:
+        for path in sorted(Path(folder).iterdir()):
+            weights = path.suffix == ".safetensors" or path.name.startswith(
+                ("pytorch_model", "adapter_model")
+            )
+            if not (weights or path.name in _CHECKPOINT_FILES):
+                continue
+            state.update(f"{path.name} {os.path.getsize(path)}".encode())
+            with path.open("rb", buffering=0) as file:
+                while count := file.readinto(buffer):
+                    state.update(memoryview(buffer)[:count])
+    return state.hexdigest()

@@ -41,7 +41,7 @@ UNRELATED = 1.0
 # Bytes; reopening a file costs about a millisecond, so it is done for few tensors.
 _LARGE = 16 << 20
 
-_TOKENIZER_FILES = (
+TOKENIZER_FILES = (
     "added_tokens.json",
     "merges.txt",
     "sentencepiece.bpe.model",
@@ -280,13 +280,13 @@ def _range(values: set[float]) -> str:
 
 def _has_tokenizer(model: ModelReference, options: MergeOptions) -> bool:
     folder = model.local_path(cache_dir=options.transformers_cache, ignore_lora=True)
-    return any(os.path.exists(os.path.join(folder, name)) for name in _TOKENIZER_FILES)
+    return any(os.path.exists(os.path.join(folder, name)) for name in TOKENIZER_FILES)
 
 
 def _copy_missing(model: ModelReference, folder: str, options: MergeOptions) -> None:
     """Copy the tokenizer files that mergekit's own list leaves out, such as vocab.txt."""
     donor = model.local_path(cache_dir=options.transformers_cache, ignore_lora=True)
-    for name in _TOKENIZER_FILES:
+    for name in TOKENIZER_FILES:
         source, target = os.path.join(donor, name), os.path.join(folder, name)
         if os.path.exists(source) and not os.path.exists(target):
             shutil.copy(source, target)

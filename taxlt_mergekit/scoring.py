@@ -4,6 +4,9 @@ lm-eval's own `evaluate` does the scoring. Tasks are loaded, their requests buil
 the first call; later calls find them as they were.
 """
 
+from collections.abc import Sequence
+from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,10 +19,35 @@ from taxlt_mergekit.classifier_lm import SequenceClassifierLM
 from taxlt_mergekit.errors import UserError
 from taxlt_mergekit.lm_eval_results import plain_metrics
 from taxlt_mergekit.results import Documents, Split
+from taxlt_mergekit.task_files import task_folder
+
+
+def task_manager(tasks: Sequence[str], include_path: tuple[str, ...] = ()) -> TaskManager:
+    """lm-eval's manager of tasks, read as far as these tasks need.
+
+    Reading lm-eval's thousands of task files takes seconds, so ours and the user's are looked at first; of
+    tasks of one name lm-eval prefers them to its own in any case.
+
+    Raises:
+        UserError: a task that does not exist.
+    """
+    manager = _manager(include_path, False)
+    if not set(tasks) <= set(manager.all_subtasks):
+        manager = _manager(include_path, True)
+    for name in tasks:
+        if name not in manager.all_subtasks:
+            raise UserError(f"task {name}: lm-eval knows no such task; see `lm_eval ls tasks`")
+    return manager
+
+
+@cache
+def _manager(include_path: tuple[str, ...], include_defaults: bool) -> TaskManager:
+    paths = list(include_path) if include_defaults else [str(task_folder()), *include_path]
+    return TaskManager(include_path=paths or None, include_defaults=include_defaults)
 
 
 class _TokensOnce(SequenceClassifierLM):
-    """hf-seq-cls that tokenises a set of documents once."""
+    """hf-seq-cls that tokenises a set of documents once, and leaves the progress bar to the sweep."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -30,6 +58,13 @@ class _TokensOnce(SequenceClassifierLM):
         if key not in self._encoded:
             self._encoded[key] = super()._encode(documents)
         return self._encoded[key]
+
+    def loglikelihood(self, requests: Any, disable_tqdm: bool = True) -> list[tuple[float, bool]]:
+        return super().loglikelihood(requests, disable_tqdm=True)
+
+    def check(self, task: Any, name: str) -> None:
+        """Refuse a task whose labels or columns do not fit the head."""
+        self._layout(SimpleNamespace(task=task, doc=next(iter(task.eval_docs))), name)
 
 
 class Scorer:
@@ -45,7 +80,7 @@ class Scorer:
         batch_size: int | str = 32,
         device: str | None = None,
         limit: int | None = None,
-        include_path: list[str] | None = None,
+        include_path: tuple[str, ...] = (),
     ):
         """
         Args:
@@ -56,14 +91,10 @@ class Scorer:
             dtype: the type of the merged weights; the checkpoint's own where it is None.
 
         Raises:
-            UserError: a task that does not exist, or what the models refuse.
+            UserError: a task that does not exist, labels that are not the head's, or what the models refuse.
         """
         model_class = _TokensOnce if architecture.endswith("ForSequenceClassification") else HFLM
-        manager = TaskManager(include_path=include_path)
-        for name in tasks:
-            if name not in manager.all_subtasks:
-                raise UserError(f"task {name}: lm-eval knows no such task; see `lm_eval ls tasks`")
-        self._tasks = manager.load(tasks)["tasks"]
+        self._tasks = task_manager(tasks, include_path).load(tasks)["tasks"]
         self._limit = limit
         self.lm = model_class(
             pretrained=pretrained,
@@ -71,7 +102,9 @@ class Scorer:
             batch_size=batch_size,
             device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
         )
-        for task in self._tasks.values():
+        for name, task in self._tasks.items():
+            if isinstance(self.lm, _TokensOnce):
+                self.lm.check(task, name)
             _build_requests_once(task)
 
     @property

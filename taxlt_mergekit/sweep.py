@@ -6,14 +6,17 @@ task), so a sweep that is started again runs what is missing or has changed, and
 
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
+from mergekit.common import ModelReference
 from mergekit.config import MergeConfiguration
 from mergekit.options import MergeOptions
 from pydantic import ValidationError
@@ -21,10 +24,10 @@ from pydantic import ValidationError
 from taxlt_mergekit import catalog
 from taxlt_mergekit.errors import UserError
 from taxlt_mergekit.lm_eval_results import RECIPE_NAME, VARIANTS, known_tasks
-from taxlt_mergekit.memory_merge import MemoryMerge, TensorCache
+from taxlt_mergekit.memory_merge import MemoryMerge, TensorCache, fingerprint
 from taxlt_mergekit.methods import METHODS
-from taxlt_mergekit.results import MODEL, Cell, Documents, Parameters, Seconds, append_cell, read_cells
-from taxlt_mergekit.scoring import Scorer
+from taxlt_mergekit.results import MODEL, Cell, Documents, Parameters, Seconds, read_cells
+from taxlt_mergekit.scoring import Scorer, task_manager
 
 _PACKAGES = ("taxlt-mergekit", "mergekit", "lm-eval", "transformers", "torch")
 
@@ -50,9 +53,9 @@ class Recipe:
     roles: frozenset[str]
 
     @property
-    def group(self) -> tuple[str | None, str]:
-        """Recipes whose scaling factor is chosen together: one variant of one benchmark."""
-        return self.benchmark, self.variant
+    def group(self) -> tuple[str | None, str, tuple[str, ...]]:
+        """Recipes whose scaling factor is chosen together: one variant of one benchmark and task model."""
+        return self.benchmark, self.variant, start(self)
 
 
 @dataclass(frozen=True)
@@ -165,77 +168,100 @@ def at_point(recipe: Recipe, point: Parameters) -> dict[str, Any]:
     return document
 
 
-def run_jobs(
-    jobs: Iterable[Job],
-    run: Run,
-    done: dict[str, Cell],
-    emit: Callable[[Cell, bool], None],
-) -> None:
+def check_jobs(jobs: Iterable[Job], run: Run) -> None:
+    """Find what is wrong with the inputs before anything is run.
+
+    Raises:
+        UserError: a task that does not exist, or a recipe that `mergekit-yaml` would refuse.
+    """
+    jobs = list(jobs)
+    task_manager(sorted({task for job in jobs for task in job.tasks}), run.include_path)
+    for recipe in {job.recipe.path: job.recipe for job in jobs}.values():
+        _open(recipe, {}, run)
+
+
+def run_jobs(jobs: Iterable[Job], run: Run, done: dict[str, Cell]) -> Iterator[tuple[Cell, bool]]:
     """Score every cell of some jobs.
 
     Args:
         jobs: jobs of recipes with the same θ₀ and task model share tensors and the loaded model.
-        done: finished cells by key; they are not run again.
-        emit: called with every cell, and whether it is new.
+        done: finished cells by key; they are not run again, and new ones are added.
+
+    Yields:
+        Every cell as soon as it is there, and whether it is new.
     """
     jobs = sorted(jobs, key=lambda job: (start(job.recipe), job.recipe.path))
+    needed = [{job.recipe.config.base_model, *_models(job.recipe)} for job in jobs]
     cache: TensorCache = {}
+    contents: dict[ModelReference, str] = {}
     scorer: Scorer | None = None
     loaded: tuple | None = None
-    for position, job in enumerate(jobs):
-        tasks = tuple(
-            sorted({t for other in jobs for t in other.tasks if start(other.recipe) == start(job.recipe)})
-        )
-        try:
-            merge = MemoryMerge(job.recipe.config, job.recipe.text, cache, run.options)
-            keys = _keys(job, merge, run)
-            if all(key in done for key in keys.values()):
-                for key in keys.values():
-                    emit(done[key], False)
-                continue
-            if loaded != start(job.recipe) or scorer is None:
-                scorer, loaded = _scorer(job.recipe, merge, tasks, run), start(job.recipe)
-        except UserError as error:
-            raise UserError(f"{job.recipe.path}: {error.message}") from error
-        for point in job.points:
-            _run_point(job, merge, scorer, point, keys, run, done, emit)
-        later = {entry.model for other in jobs[position + 1 :] for entry in other.recipe.config.models or []}
-        merge.close(later | {other.recipe.config.base_model for other in jobs[position + 1 :]})
+    position = 0
+    for _, of_recipe in itertools.groupby(jobs, key=lambda job: job.recipe.path):
+        group = list(of_recipe)
+        recipe = group[0].recipe
+        merge = _open(recipe, cache, run)
+        for model in merge.cast.models:
+            if model not in contents:
+                contents[model] = fingerprint(model, run.options)
+        for job in group:
+            position += 1
+            keys = _keys(job, merge, contents, run)
+            if not all(key in done for key in keys.values()) and loaded != start(recipe):
+                tasks = sorted({t for o in jobs for t in o.tasks if start(o.recipe) == start(recipe)})
+                scorer = None  # so that two models are never in memory
+                scorer, loaded = _scorer(recipe, merge, tasks, run), start(recipe)
+            for point in job.points:
+                yield from _run_point(job, merge, scorer, point, keys, run, done)
+        merge.close(set().union(*needed[position:]))
 
 
+@cache
 def versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
+def _open(recipe: Recipe, cache: TensorCache, run: Run) -> MemoryMerge:
+    try:
+        return MemoryMerge(recipe.config, recipe.text, cache, run.options)
+    except UserError as error:
+        raise UserError(f"{recipe.path}: {error.message}") from error
+
+
+def _models(recipe: Recipe) -> list[ModelReference]:
+    return [entry.model for entry in recipe.config.models or []]
 
 
 def _run_point(
     job: Job,
     merge: MemoryMerge,
-    scorer: Scorer,
+    scorer: Scorer | None,
     point: Parameters | None,
     keys: dict[tuple[Parameters | None, str], str],
     run: Run,
     done: dict[str, Cell],
-    emit: Callable[[Cell, bool], None],
-) -> None:
+) -> Iterator[tuple[Cell, bool]]:
     merged: float | None = None
     reason: str | None = None
     for task in job.tasks:
         key = keys[point, task]
         if key in done:
-            emit(done[key], False)
+            # As it is called now: it may have been scored under another path.
+            yield done[key].model_copy(update={"recipe": job.recipe.path}), False
             continue
+        assert scorer is not None, "loaded where a key is not done"
         metrics: dict[str, float] = {}
         documents: Documents | None = None
         evaluated: float | None = None
         try:
             if merged is None and reason is None:
-                start = time.perf_counter()
+                began = time.perf_counter()
                 merge.merge_into(scorer.model, point)
-                merged = time.perf_counter() - start
+                merged = time.perf_counter() - began
             if reason is None:
-                start = time.perf_counter()
+                began = time.perf_counter()
                 metrics, documents = scorer.score(task)
-                evaluated = time.perf_counter() - start
+                evaluated = time.perf_counter() - began
         except (UserError, RuntimeError, MemoryError) as error:
             reason = " ".join(str(error).split())[:300] or type(error).__name__
         benchmark, language = _task_subject(task, job.recipe)
@@ -259,28 +285,33 @@ def _run_point(
         )
         if cell.status == "ok":
             done[key] = cell
-        emit(cell, True)
+        yield cell, True
 
 
-def _keys(job: Job, merge: MemoryMerge, run: Run) -> dict[tuple[Parameters | None, str], str]:
-    """The content hash of every cell of a job."""
-    contents = merge.fingerprints()
+def _keys(
+    job: Job, merge: MemoryMerge, contents: dict[ModelReference, str], run: Run
+) -> dict[tuple[Parameters | None, str], str]:
+    """The content hash of every cell of a job.
+
+    Args:
+        contents: content hash of each checkpoint.
+    """
     keys = {}
     for point in job.points:
         if point is None:
-            made_of: Any = contents[str(merge.cast.task)]
+            made_of: Any = contents[merge.cast.task]
         else:
             made_of = at_point(job.recipe, own_parameters(job.recipe, point))
-            made_of["base_model"] = contents[str(merge.cast.base)]
-            for entry in made_of["models"]:
-                entry["model"] = contents[entry["model"]]
+            made_of["base_model"] = contents[merge.cast.base]
+            for entry, model in zip(made_of["models"], _models(job.recipe), strict=True):
+                entry["model"] = contents[model]
         for task in job.tasks:
             parts = {"recipe": made_of, "task": task, "limit": run.limit, "seed": run.seed}
             keys[point, task] = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     return keys
 
 
-def _scorer(recipe: Recipe, merge: MemoryMerge, tasks: tuple[str, ...], run: Run) -> Scorer:
+def _scorer(recipe: Recipe, merge: MemoryMerge, tasks: list[str], run: Run) -> Scorer:
     task = merge.cast.task
     if task.lora:
         raise UserError(f"{task}: a sweep needs the task model whole; merge its adapter first")
@@ -288,12 +319,12 @@ def _scorer(recipe: Recipe, merge: MemoryMerge, tasks: tuple[str, ...], run: Run
     return Scorer(
         task.model.path,
         architecture,
-        list(tasks),
+        tasks,
         dtype=recipe.config.out_dtype or recipe.config.dtype,
         batch_size=run.batch_size,
         device=run.device,
         limit=run.limit,
-        include_path=list(run.include_path) or None,
+        include_path=run.include_path,
     )
 
 
@@ -361,16 +392,6 @@ def _only(values: set[Any]) -> float | None:
 def load_done(output: Path) -> dict[str, Cell]:
     """Finished cells of an output folder by key; failed ones are to be run again."""
     return {cell.key: cell for cell in read_cells(output) if cell.status == "ok"}
-
-
-def to_folder(output: Path) -> Callable[[Cell, bool], None]:
-    """An `emit` that appends new cells to `<output>/cells.jsonl`."""
-
-    def emit(cell: Cell, is_new: bool) -> None:
-        if is_new:
-            append_cell(output, cell)
-
-    return emit
 
 
 def count_cells(jobs: Iterable[Job]) -> int:

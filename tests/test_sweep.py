@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from taxlt_mergekit.errors import UserError
 from taxlt_mergekit.grid import grid_points, parse_values
 from taxlt_mergekit.results import read_cells
-from tests.hosts import BIN, console, forked
+from tests.hosts import console, forked
 from tests.vectors import make_vectors
 
 LABELS = ["positive", "neutral", "negative"]  # in SMSA's order, which is not NusaX's
@@ -69,6 +70,8 @@ def test_cells_agree_with_the_commands_and_nothing_runs_twice(project):
     # 3 λ × (dense, top, bottom) × 2 languages, MODEL twice; on test MODEL and the chosen point.
     assert [sum(c.split == split for c in cells) for split in ("dev", "test")] == [3 * 3 * 2 + 2, 4]
     assert all(c.status == "ok" and len(c.documents.target) == 60 for c in cells)
+    # Scores that were all the same would agree with anything.
+    assert len({c.documents.prediction for c in cells if c.language == "mad"}) > 8
 
     best = sorted((project / "results" / "best").iterdir())
     assert [p.name for p in best] == ["mad_plus_src_plus_tgt.yml", "sun_plus_src_plus_tgt.yml"]
@@ -110,26 +113,69 @@ def test_a_killed_sweep_goes_on_where_it_was(project):
     arguments = ["recipes/mad_plus_tgt.yml", "--weight", "0.1:1.0:0.1", "--batch-size", "8"]
     whole = sweep(project, *arguments, "--output", "whole")
     assert whole.code == 0, whole.stderr
-    process = subprocess.Popen(
-        [str(BIN / "taxlt"), "sweep", *arguments, "--output", "killed"],
+    process = started(project, *arguments, "--output", "killed")
+    file = project / "killed" / "cells.jsonl"
+    wait_for_lines(file, 3)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = file.read_bytes()
+    assert 3 <= kept.count(b"\n") < 11
+    assert sweep(project, *arguments, "--output", "killed").code == 0
+    assert file.read_bytes().startswith(kept[: kept.rfind(b"\n") + 1])
+    assert scores(project / "killed") == scores(project / "whole")
+
+
+def started(project: Path, *arguments: object) -> subprocess.Popen:
+    """A sweep on its way."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "taxlt_mergekit", "sweep", *map(str, arguments)],
         cwd=project,
         env=os.environ | {"TAXLT_DATA": str(project / "data"), "HF_HUB_OFFLINE": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    file = project / "killed" / "cells.jsonl"
-    for _ in range(600):
-        if file.exists() and file.read_bytes().count(b"\n") >= 3:
-            break
-        time.sleep(0.1)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    kept = file.read_bytes()
-    assert kept.count(b"\n") >= 3
-    assert sweep(project, *arguments, "--output", "killed").code == 0
-    assert file.read_bytes().startswith(kept[: kept.rfind(b"\n") + 1])
-    score = lambda cells: {c.key: (c.metrics, c.documents) for c in cells}  # noqa: E731
-    assert score(read_cells(project / "killed")) == score(read_cells(project / "whole"))
+
+
+def wait_for_lines(file: Path, count: int) -> None:
+    for _ in range(1200):
+        if file.exists() and file.read_bytes().count(b"\n") >= count:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{file}: no {count} lines after a minute")
+
+
+def scores(folder: Path) -> dict:
+    """By key, what must be equal; each key stands once in the file."""
+    lines = (folder / "cells.jsonl").read_text().splitlines()
+    cells = read_cells(folder)
+    assert len(lines) == len(cells)
+    return {cell.key: (cell.metrics, cell.documents) for cell in cells}
+
+
+def test_ray_gives_the_same_also_when_a_worker_is_killed(project):
+    pytest.importorskip("ray", reason="needs Ray: pip install 'taxlt-mergekit[ray]'")
+    recipes = ["recipes/mad_plus_tgt.yml", "recipes/sun_plus_tgt.yml", "recipes/mad_plus_src_plus_tgt.yml"]
+    arguments = [*recipes, "--weight", "0.05:1.0:0.05", "--batch-size", 8]
+    assert sweep(project, *arguments, "--output", "serial").code == 0
+    process = started(project, *arguments, "--output", "ray", "--ray")
+    wait_for_lines(project / "ray" / "cells.jsonl", 2)
+    workers = [pid for pid, command in descendants(process.pid) if "taxlt sweep" in command]
+    assert workers
+    os.kill(workers[0], signal.SIGKILL)
+    assert process.wait(timeout=240) == 0
+    assert scores(project / "ray") == scores(project / "serial")
+
+
+def descendants(ancestor: int) -> list[tuple[int, str]]:
+    """Processes that a process started, directly or not, with their command lines."""
+    lines = subprocess.check_output(["ps", "-eo", "pid=,ppid=,args="], text=True).splitlines()
+    rows = [(int(pid), int(parent), args) for pid, parent, args in (line.split(None, 2) for line in lines)]
+    found, result = {ancestor}, []
+    for pid, parent, args in sorted(rows):
+        if parent in found:
+            found.add(pid)
+            result.append((pid, args))
+    return result
 
 
 def test_a_changed_checkpoint_is_scored_again(project, tmp_path):
@@ -171,6 +217,19 @@ MISTAKES = {
     "empty grid": (["recipes/mad_plus_tgt.yml", "--weight", "1:0:0.1"], ["--weight", "no value"]),
     "not a grid": (["recipes/mad_plus_tgt.yml", "--weight", "a:b"], ["--weight", "a:b"]),
     "density out of range": (["recipes/mad_plus_tgt.yml", "--density", "0.2,2"], ["--density", "2"]),
+    "selection without density": (
+        ["recipes/mad_plus_tgt.yml", "--select", "bottom"],
+        ["--select", "--density"],
+    ),
+    "two recipes of one name": (
+        ["recipes/mad_plus_tgt.yml", "recipes/again/mad_plus_tgt.yml"],
+        ["recipes/again/mad_plus_tgt.yml", "best/"],
+    ),
+    "no checkpoint": (["recipes/mad_plus_tgt.yml", "recipes/bug_plus_tgt.yml"], ["bug_plus_tgt.yml", "bug"]),
+    "labels that are not the head's": (
+        ["recipes/mad_plus_tgt.yml", "--tasks", "nli", "--include-path", "tasks"],
+        ["nli: ", "which label each choice stands for"],
+    ),
     "both kinds of weight": (
         ["recipes/mad_plus_tgt.yml", "--weight", "0.5", "--target-weight", "0.5"],
         ["--weight", "--source-weight"],
@@ -190,6 +249,11 @@ def test_mistakes(mistake, project):
     (project / "recipes" / "my.yml").write_text(yaml.safe_dump(document))
     document["models"] = document["models"][:1]
     (project / "recipes" / "only_task.yml").write_text(yaml.safe_dump(document))
+    (project / "recipes" / "again").mkdir(exist_ok=True)
+    shutil.copy(project / "recipes" / "mad_plus_tgt.yml", project / "recipes" / "again")
+    bug = (project / "recipes" / "mad_plus_tgt.yml").read_text().replace("lang/mad", "lang/bug")
+    (project / "recipes" / "bug_plus_tgt.yml").write_text(bug)
+    make_task(project / "tasks")
     (project / "other").mkdir(exist_ok=True)
     (project / "other" / "cells.jsonl").write_text('{"format": 99}\n')
     arguments, words = MISTAKES[mistake]
@@ -199,6 +263,25 @@ def test_mistakes(mistake, project):
     assert outcome.code != 0 and "Traceback" not in outcome.stderr, outcome.stderr
     assert all(word in outcome.last_line for word in words), outcome.stderr
     assert not (project / "nothing").exists()
+
+
+def make_task(folder: Path) -> None:
+    """A task of the user's own with two labels, while the heads have three."""
+    folder.mkdir(exist_ok=True)
+    rows = [{"text": "a", "label": 0}, {"text": "b", "label": 1}]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = {
+        "task": "nli",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"validation": str(folder / "rows.jsonl")}},
+        "validation_split": "validation",
+        "output_type": "multiple_choice",
+        "doc_to_text": "{{text}}",
+        "doc_to_target": "label",
+        "doc_to_choice": ["negative", "positive"],
+        "metric_list": [{"metric": "acc"}],
+    }
+    (folder / "nli.yaml").write_text(yaml.safe_dump(task))
 
 
 def test_values_and_points():

@@ -3,7 +3,12 @@
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForMaskedLM, XLMRobertaConfig, XLMRobertaForSequenceClassification
+from transformers import (
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    XLMRobertaConfig,
+    XLMRobertaForSequenceClassification,
+)
 
 from tests.tiny_models import tiny_xlmr
 
@@ -23,11 +28,23 @@ def make_vectors(folder: Path, texts: list[str], labels: list[str], languages: l
     for name, model in models.items():
         for key, parameter in model.named_parameters():
             if key in original:
-                parameter.data.copy_(original[key] + 0.05 * torch.randn_like(parameter))
+                parameter.data.copy_(original[key] + 0.02 * torch.randn_like(parameter))
             else:
                 parameter.data.add_(torch.randn_like(parameter))
+        if model is head:
+            _spread_predictions(model, AutoTokenizer.from_pretrained(base), texts)
         target = folder / "vectors" / "base" / name
         model.save_pretrained(target)
         for file in tokenizer_files:
             (target / file.name).write_bytes(file.read_bytes())
     return folder
+
+
+@torch.inference_mode()
+def _spread_predictions(model, tokenizer, texts: list[str]) -> None:
+    """Have a random head predict every label about as often: with one label for all, all scores are equal."""
+    batch = tokenizer(texts, padding=True, truncation=True, max_length=64, return_tensors="pt")
+    logits = model.eval()(**batch).logits
+    model.classifier.out_proj.weight /= logits.std(0)[:, None]
+    model.classifier.out_proj.bias.zero_()
+    model.classifier.out_proj.bias -= model(**batch).logits.mean(0)
