@@ -153,21 +153,20 @@ def prepare(folder: Path, overwrite: bool) -> None:
     """
     commands = folder / COMMANDS_FILE
     try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            ours = commands.is_file() and MARK in commands.read_text(encoding="utf-8", errors="replace")
-            if not ours:
-                raise UserError(
-                    f"--output {folder} holds something that is not a demo; choose another folder"
-                )
-            if not overwrite:
-                raise UserError(
-                    f"--output {folder} already holds a demo; add --overwrite, or choose another folder"
-                )
-            shutil.rmtree(folder)
+        held = list(folder.iterdir()) if folder.exists() else []
+        if held and not (commands.is_file() and MARK in commands.read_text("utf-8", "replace")):
+            raise UserError(f"--output {folder} holds something that is not a demo; choose another folder")
+        if held and not overwrite:
+            raise UserError(
+                f"--output {folder} already holds a demo; add --overwrite, or choose another folder"
+            )
+        # The mark goes last, so that what an interruption leaves can be overwritten too.
+        for path in sorted(held, key=lambda path: path == commands):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         folder.mkdir(parents=True, exist_ok=True)
-        commands.write_text(f"{MARK}\n", encoding="utf-8")
+        commands.write_text(f"{MARK}: the commands of each seed are in its own folder.\n", encoding="utf-8")
     except OSError as error:
-        raise UserError(f"--output {folder} cannot be written: {error.strerror or error}") from None
+        raise UserError(f"--output {folder} cannot be used: {error.strerror or error}") from None
 
 
 def run(folder: Path, seed: int, say: Callable[[str], None]) -> None:

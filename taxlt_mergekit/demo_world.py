@@ -1,8 +1,8 @@
 """A miniature world of languages: the same few things are said in each, in its own words and order.
 
 Some seventy concepts, who does what with which of them, and what may be called good or bad. A language gives
-each concept a word and each sentence an order. Some words are common to all languages, as loans and cognates
-are; that, and the same things being said, is all that links a language to the others.
+each concept a word and each sentence an order. The small words and some of the others are common to all, as
+loans and cognates are; that, and the same things being said, is all that links a language to the others.
 
 The task is sentiment: `negative`, `neutral` or `positive`. Everything is drawn from seeds: equal seeds, equal
 text, on every machine.
@@ -89,7 +89,6 @@ class Plan:
     shared: float  # share of the content words that are the common ones
 
 
-SHARED_FUNCTION_WORDS = FUNCTION_WORDS
 COMMON = Sound("p t k m n s l", "a e i o u", "")
 SOURCE = Plan("qav", "Avani", "SVO", Sound("b d g v z r", "a e i", "n r s"), 0.6)
 OTHERS = (
@@ -125,8 +124,8 @@ def languages(seed: int) -> dict[str, Language]:
         words = _invent(everything, plan.sound, random, taken)
         for group in concepts().values():
             words |= {word: common[word] for word in _share(group, plan.shared, random)}
-        words |= {word: common[word] for word in SHARED_FUNCTION_WORDS}
-        # One of two calls of each kind is understood everywhere.
+        # All share the small words, and of the two calls of each kind one.
+        words |= {word: common[word] for word in FUNCTION_WORDS}
         words |= {pair[0]: common[pair[0]] for pair in INTERJECTIONS.values()}
         world[plan.code] = Language(plan.code, plan.name, plan.order, words)
     return world
