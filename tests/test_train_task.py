@@ -100,12 +100,13 @@ def test_defaults_are_those_of_table_1_and_appendix_g(
     task, size, expected, small_xlmr, small_rows, monkeypatch
 ):
     """What Trainer would be given: the whole road from flags, short of the training itself."""
+    # A long run over few rows, because a run shorter than eval_steps is evaluated once, at its end.
     monkeypatch.setattr(task_data, "load_corpus", lambda _: task_data._own_files(own))
     own = ts.TaskSettings(
         model="m", train=str(small_rows[1]), validation=str(small_rows[3]), columns=["premise", "hypothesis"]
     )
     settings = ts.make_settings(
-        "task", {"model": str(small_xlmr), "task": task, "size": size, "output": "none"}
+        "task", {"model": str(small_xlmr), "task": task, "size": size, "output": "none", "max_steps": 10_000}
     )
     run = training_runs.task_run(settings, resume=False)
     arguments = run.arguments
