@@ -51,6 +51,7 @@ def throughput(folder: Path, rounds: int, steps: int) -> None:
     import transformers
 
     from taxlt_mergekit import training, training_runs
+    from taxlt_mergekit.training_console import StopOnSignal
     from taxlt_mergekit.training_settings import LanguageSettings
 
     transformers.utils.logging.set_verbosity_error()
@@ -85,7 +86,7 @@ def throughput(folder: Path, rounds: int, steps: int) -> None:
             run = prepare(2 * number + (name == "bare"))
             run.arguments.eval_strategy, run.arguments.save_strategy = "no", "no"
             run.arguments.load_best_model_at_end, run.arguments.logging_strategy = False, "no"
-            trainer = training.make_trainer(run, [training.StopOnSignal()]) if name == "ours" else bare(run)
+            trainer = training.make_trainer(run, [StopOnSignal()]) if name == "ours" else bare(run)
             wall, cpu = time.perf_counter(), time.process_time()
             trainer.train()
             seconds[name].append((time.perf_counter() - wall, time.process_time() - cpu))

@@ -9,28 +9,24 @@ import contextlib
 import errno
 import json
 import math
-import os
 import shutil
-import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import click
 import torch
-import tqdm
 import transformers
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
 
-from taxlt_mergekit import training_card
+from taxlt_mergekit import publishing, training_card
 from taxlt_mergekit import training_settings as ts
 from taxlt_mergekit.block_stream import BlockStream
 from taxlt_mergekit.errors import UserError
+from taxlt_mergekit.training_console import Lines, StopOnSignal, duration, is_main, perplexity, say
 from taxlt_mergekit.training_models import count_parameters, dense, has_bf16
 
 STATE_FILE = "trainer_state.json"  # Trainer's name for it
@@ -71,17 +67,6 @@ class Run:
     @property
     def output(self) -> Path:
         return Path(self.arguments.output_dir)
-
-
-def is_main() -> bool:
-    """Whether this process speaks and writes for all that the launcher started."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def say(text: str = "") -> None:
-    """Print, once for all processes."""
-    if is_main():
-        click.echo(text)
 
 
 def look_at_output(folder: Path, resume: bool) -> str:
@@ -190,113 +175,6 @@ def loss_of_whole_batch(
     return total if num_items_in_batch is None else total / torch.as_tensor(num_items_in_batch).sum()
 
 
-def perplexity(loss: float) -> float:
-    """exp(loss), infinite where that is too large for a float."""
-    return math.exp(loss) if loss < 700 else math.inf
-
-
-class StopOnSignal(TrainerCallback):
-    """Ctrl-C or SIGTERM: finish the step, save a checkpoint, stop. A second Ctrl-C stops at once."""
-
-    def __init__(self) -> None:
-        self.received: int | None = None
-
-    @contextlib.contextmanager
-    def listening(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _note(self, number: int, _frame: Any) -> None:
-        if self.received == number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.received = number
-        say("\nstopping after this step …")
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-        if self._any_process(args):
-            control.should_save = True
-            control.should_training_stop = True
-        return control
-
-    def _any_process(self, args: Any) -> bool:
-        if args.world_size <= 1:
-            return self.received is not None
-        # A launcher's signal reaches the processes at different steps; all must stop at the same one.
-        flag = torch.tensor(int(self.received or 0), device=args.device)
-        torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
-        self.received = int(flag.item()) or None
-        return self.received is not None
-
-
-class Lines(ProgressCallback):
-    """Trainer's bar, with a line a log entry that is made for reading; the lines come without bars too."""
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._since = (time.monotonic(), state.global_step)
-        self.current_step = state.global_step
-        if state.is_world_process_zero:
-            self.training_bar = tqdm.tqdm(
-                total=state.max_steps,
-                initial=state.global_step,
-                dynamic_ncols=True,
-                disable=args.disable_tqdm,
-            )
-
-    def on_prediction_step(self, args: Any, *others: Any, **kwargs: Any) -> None:
-        if not args.disable_tqdm:
-            super().on_prediction_step(args, *others, **kwargs)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        line = log_line(logs or {}, state, self._seconds_left(state)) if self.training_bar is not None else ""
-        if line:
-            self.training_bar.write(line)
-            sys.stdout.flush()
-
-    def close(self) -> None:
-        """End the bars' lines, so that an error stands on a line of its own."""
-        for bar in (self.prediction_bar, self.training_bar):
-            if bar is not None:
-                bar.close()
-
-    def _seconds_left(self, state: Any) -> float | None:
-        started, first = self._since
-        done = state.global_step - first
-        if done <= 0:
-            return None
-        return (time.monotonic() - started) / done * (state.max_steps - state.global_step)
-
-
-def log_line(logs: dict[str, float], state: Any, seconds_left: float | None) -> str:
-    """One line for people; empty where the entry has no loss."""
-    names = {
-        "loss": "loss",
-        "perplexity": "perplexity",
-        "eval_loss": "validation loss",
-        "eval_perplexity": "validation perplexity",
-        "eval_accuracy": "accuracy",
-        "eval_f1": "macro-F1",
-        "learning_rate": "learning rate",
-    }
-    shown = [f"{label} {logs[name]:.4g}" for name, label in names.items() if name in logs]
-    if not shown or "train_runtime" in logs:
-        return ""
-    left = f" · {duration(seconds_left)} left" if seconds_left is not None and "loss" in logs else ""
-    return f"step {state.global_step:,} of {state.max_steps:,} · {' · '.join(shown)}{left}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as h:mm:ss."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
-
-
 def carry_out(run: Run, resume: bool) -> None:
     """Train, keep the best checkpoint, write the folder.
 
@@ -316,7 +194,7 @@ def carry_out(run: Run, resume: bool) -> None:
         say(f"{run.output} is finished already: nothing to do")
         return
     announce(run)
-    publish_to = prepare_hub(run)
+    publish_to = publishing.prepare(run.output, run.settings.arguments)
     if run.arguments.world_size > 1:
         torch.distributed.barrier()  # every process has looked at the folder before one writes to it
     stop, lines = StopOnSignal(), Lines()
@@ -327,6 +205,7 @@ def carry_out(run: Run, resume: bool) -> None:
             ts.write_settings(run.output, run.kind, run.settings, record)
         trained = run.output / STATE_FILE  # written once training is over
         if trained.is_file():
+            correct_paths(trained, run.output)
             trainer.state = TrainerState.load_from_json(str(trained))
             trainer._load_best_model()  # as Trainer does at the end of training
         else:
@@ -349,7 +228,7 @@ def carry_out(run: Run, resume: bool) -> None:
             trainer.save_state()
         finish(trainer, run)
     if publish_to:
-        publish(run, publish_to)
+        publishing.publish(run.output, publish_to, run.settings.arguments)
 
 
 def make_trainer(run: Run, callbacks: list[TrainerCallback]) -> VectorTrainer:
@@ -405,20 +284,24 @@ def checkpoints(folder: Path) -> list[Path]:
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest complete checkpoint; what a killed process or a full disk left half-written is removed."""
     for path in reversed(checkpoints(folder)):
-        state = path / STATE_FILE  # Trainer writes it last
         try:
-            content = json.loads(state.read_text(encoding="utf-8"))
+            correct_paths(path / STATE_FILE, folder)  # Trainer writes it last
         except (OSError, ValueError):
             if is_main():
                 shutil.rmtree(path, ignore_errors=True)
             continue
-        best = content.get("best_model_checkpoint")
-        if best and Path(best).parent != folder:  # the folder was moved; Trainer would forget the best
-            content["best_model_checkpoint"] = str(folder / Path(best).name)
-            if is_main():
-                state.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         return path
     return None
+
+
+def correct_paths(state: Path, folder: Path) -> None:
+    """Where a run's folder was moved, its saved state names the best checkpoint at the old place."""
+    content = json.loads(state.read_text(encoding="utf-8"))
+    best = content.get("best_model_checkpoint")
+    if best and Path(best).parent != folder:  # Trainer would go on without its best
+        content["best_model_checkpoint"] = str(folder / Path(best).name)
+        if is_main():
+            state.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def finish(trainer: VectorTrainer, run: Run) -> None:
@@ -450,57 +333,6 @@ def finish(trainer: VectorTrainer, run: Run) -> None:
     )
     say(f"kept {best} of {state.global_step:,}: validation {value}")
     say(f"saved in {run.settings.output}")
-
-
-def prepare_hub(run: Run) -> str | None:
-    """Create the repository before the work begins, so that a missing login costs nothing.
-
-    Raises:
-        UserError: the hub refuses.
-    """
-    arguments = run.settings.arguments
-    if not arguments.get("push_to_hub"):
-        return None
-    name = arguments.get("hub_model_id") or run.output.name
-    if not is_main():
-        return name
-    import huggingface_hub
-
-    try:
-        created = huggingface_hub.create_repo(
-            name, private=arguments.get("hub_private_repo"), token=arguments.get("hub_token"), exist_ok=True
-        )
-    except Exception as error:  # network, login, rights: the hub's own kinds
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"--push-to-hub: the hub did not create {name} ({reason})") from error
-    return created.repo_id
-
-
-def publish(run: Run, repository: str) -> None:
-    """Upload the finished folder.
-
-    Raises:
-        UserError: the hub refuses; the folder is complete all the same.
-    """
-    if not is_main():
-        return
-    import huggingface_hub
-
-    try:
-        huggingface_hub.upload_folder(
-            repo_id=repository,
-            folder_path=run.output,
-            token=run.settings.arguments.get("hub_token"),
-            revision=run.settings.arguments.get("hub_revision"),
-            ignore_patterns=["checkpoint-*", f"{STAGING}*"],
-            commit_message="Trained with taxlt-mergekit",
-        )
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"{run.output} is complete, but uploading it to {repository} failed ({reason})"
-        ) from error
-    say(f"pushed to https://huggingface.co/{repository}")
 
 
 @contextlib.contextmanager

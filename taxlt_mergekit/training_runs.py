@@ -17,6 +17,7 @@ from taxlt_mergekit import training_models as models
 from taxlt_mergekit import training_settings as ts
 from taxlt_mergekit.block_stream import BlockStream, LanguageCollator
 from taxlt_mergekit.errors import UserError
+from taxlt_mergekit.training_console import is_main
 
 SEED = 42  # TrainingArguments' default
 
@@ -250,7 +251,7 @@ def _read_corpora(
     Raises:
         UserError: a corpus cannot be read, or is too small for one block.
     """
-    quiet = not training.is_main() or arguments.disable_tqdm
+    quiet = not is_main() or arguments.disable_tqdm
     column = settings.text_column
 
     def bar(what: str, total: int | None) -> Any:

@@ -35,7 +35,7 @@ def refused(*arguments: object, kind: str = "language") -> str:
 
 def signal_at(monkeypatch: pytest.MonkeyPatch, step: int, number: int = signal.SIGINT) -> None:
     """Have this process receive a signal while it trains its step `step`."""
-    from taxlt_mergekit.training import StopOnSignal
+    from taxlt_mergekit.training_console import StopOnSignal
 
     def on_step_begin(self, args, state, control, **_):
         if state.global_step == step - 1:
