@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 
 # The main job on a fresh machine: install, then the whole method in miniature.
 demo: $(VENV)/installed
-	$(BIN)/taxlt demo
+	$(BIN)/taxlt demo --overwrite
 
 # All tests. Real data are used where TAXLT_DATA (or ../shared/data) has them.
 test: $(VENV)/tested

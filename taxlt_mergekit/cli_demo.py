@@ -12,7 +12,7 @@ from taxlt_mergekit.errors import UserError
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
-    default=Path("demo"),
+    default=Path("taxlt-demo"),
     show_default=True,
     help="Folder to make.",
 )

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from taxlt_mergekit import demo_files as files
 from taxlt_mergekit import demo_world as world
 from taxlt_mergekit.errors import UserError
-from taxlt_mergekit.results import MODEL, Cell, read_cells
+from taxlt_mergekit.results import MODEL, Cell, Split, read_cells
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CONTROL = "control"
+SWEEP, CONTROL_SWEEP = "results", "control/results"
 COLUMNS = {
     MODEL: "MODEL",
     "plus_src": "+SRC",
@@ -63,43 +64,40 @@ def read_outcome(folder: Path, seed: int) -> Outcome:
     Raises:
         UserError: results are missing, or the two disagree in any digit or any prediction.
     """
-    cells = {(_language(cell), cell.variant): cell for cell in _cells(folder, "results") if _tested(cell)}
-    controls = {_language(cell): cell for cell in _cells(folder, "control/results") if _tested(cell)}
-    scores = {}
-    examples = {}
-    on_source = _lm_eval(folder, "model", files.SOURCE)
+    swept = {
+        (name, _language(cell), cell.variant): cell
+        for name in (SWEEP, CONTROL_SWEEP)
+        for cell in _cells(folder, name, "test")
+    }
+    scores, examples = {}, {}
     for code in files.TARGETS:
-        for variant in (MODEL, *files.VARIANTS):
-            cell = _found(cells.get((code, variant)), folder, f"{variant} on {code}")
-            weight = cell.parameters.target_weight
-            scores[code, variant] = Score(
-                100 * cell.metrics["acc"], cell.parameters.source_weight if weight is None else weight
-            )
-        control = _found(controls.get(code), folder, f"the control on {code}")
-        scores[code, CONTROL] = Score(100 * control.metrics["acc"], control.parameters.target_weight)
-        for variant, name in ((MODEL, "model"), ("plus_tgt", code)):
-            _check_agreement(cells[code, variant], _lm_eval(folder, name, code), f"{name} on {code}")
-        examples[code] = _example(folder, code, cells[code, MODEL], cells[code, "plus_tgt"])
+        cells = {}
+        for column in COLUMNS:
+            key = (CONTROL_SWEEP, code, "plus_tgt") if column == CONTROL else (SWEEP, code, column)
+            if key not in swept:
+                raise UserError(f"{folder / key[0]}: no test score of {COLUMNS[column]} on {code}")
+            cells[column] = swept[key]
+            scores[code, column] = Score(100 * swept[key].metrics["acc"], _weight(swept[key]))
+        for column, name in ((MODEL, "model"), ("plus_tgt", code)):
+            _check_agreement(cells[column], _lm_eval(folder, name, code), f"{COLUMNS[column]} on {code}")
+        examples[code] = _example(folder, code, cells[MODEL], cells["plus_tgt"])
+    on_source = _lm_eval(folder, "model", files.SOURCE)
     examples[files.SOURCE] = _example(folder, files.SOURCE, on_source, None)
     return Outcome(seed, scores, 100 * on_source.metrics["acc"], examples)
 
 
-def _cells(folder: Path, name: str) -> list[Cell]:
-    return [cell for cell in read_cells(folder / name) if cell.status == "ok"]
-
-
-def _tested(cell: Cell) -> bool:
-    return cell.split == "test" and (cell.variant != MODEL or "control" not in (cell.recipe or ""))
+def _cells(folder: Path, name: str, split: Split) -> list[Cell]:
+    return [cell for cell in read_cells(folder / name) if (cell.status, cell.split) == ("ok", split)]
 
 
 def _language(cell: Cell) -> str:
     return cell.task.rsplit("_", 1)[-1]
 
 
-def _found(cell: Cell | None, folder: Path, what: str) -> Cell:
-    if cell is None:
-        raise UserError(f"{folder}: no score of {what}; run the demo again with --overwrite")
-    return cell
+def _weight(cell: Cell) -> float | None:
+    """λ of the language vectors, which is one where there are two; None for MODEL."""
+    weights = (cell.parameters.target_weight, cell.parameters.source_weight)
+    return next((weight for weight in weights if weight is not None), None)
 
 
 def _lm_eval(folder: Path, name: str, code: str) -> Cell:
@@ -148,7 +146,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
     lines = [" " * width + "".join(f"{title:>11}" for title in COLUMNS.values())]
     for code in files.TARGETS:
         lines.append(f"{NAMES[code]:<{width}}" + "".join(f"{mean(outcomes, code, c):11.1f}" for c in COLUMNS))
-        chosen = (sorted({_weight(outcome, code, column) for outcome in outcomes}) for column in COLUMNS)
+        chosen = ([outcome.scores[code, column].weight for outcome in outcomes] for column in COLUMNS)
         lines.append(f"{'  λ':<{width}}" + "".join(f"{_span(weights):>11}" for weights in chosen))
     means = (fmean(mean(outcomes, code, column) for code in files.TARGETS) for column in COLUMNS)
     lines.append(f"{'mean':<{width}}" + "".join(f"{value:11.1f}" for value in means))
@@ -160,30 +158,22 @@ def mean(outcomes: Iterable[Outcome], code: str, column: str) -> float:
     return fmean(outcome.scores[code, column].accuracy for outcome in outcomes)
 
 
-def _weight(outcome: Outcome, code: str, column: str) -> float:
-    weight = outcome.scores[code, column].weight
-    return -1.0 if weight is None else weight
-
-
-def _span(weights: Sequence[float]) -> str:
+def _span(weights: Iterable[float | None]) -> str:
     """One λ, or the smallest and the largest of several seeds."""
-    if weights[0] < 0:
-        return "–"
-    return f"{weights[0]:g}" if len(weights) == 1 else f"{weights[0]:g}–{weights[-1]:g}"
+    different = sorted({weight for weight in weights if weight is not None})
+    return "–".join(f"{weight:g}" for weight in dict.fromkeys(different[:1] + different[-1:])) or "–"
 
 
 def curves(folders: Iterable[Path]) -> dict[str, dict[str, list[tuple[float, float]]]]:
     """Target language → column → (λ, validation accuracy in percent), averaged over seeds."""
     values: dict[tuple[str, str, float], list[float]] = defaultdict(list)
     for folder in folders:
-        for name in ("results", "control/results"):
-            for cell in _cells(folder, name):
-                if cell.split != "dev" or (cell.variant == MODEL and name != "results"):
+        for name in (SWEEP, CONTROL_SWEEP):
+            for cell in _cells(folder, name, "dev"):
+                if name == CONTROL_SWEEP and cell.variant == MODEL:
                     continue
-                column = CONTROL if name != "results" else cell.variant
-                weights = (cell.parameters.target_weight, cell.parameters.source_weight)
-                weight = next((weight for weight in weights if weight is not None), 0.0)
-                values[_language(cell), column, weight].append(100 * cell.metrics["acc"])
+                column = CONTROL if name == CONTROL_SWEEP else cell.variant
+                values[_language(cell), column, _weight(cell) or 0.0].append(100 * cell.metrics["acc"])
     found: dict[str, dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
     for (code, column, weight), accuracies in sorted(values.items()):
         found[code][column].append((weight, fmean(accuracies)))

@@ -115,7 +115,7 @@ def test_a_score_that_is_not_the_sweeps_is_refused(finished, tmp_path):
     row["metrics"]["acc"] += 1e-12
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (tmp_path / "results" / CELLS_FILE).write_text(text, encoding="utf-8")
-    with pytest.raises(UserError, match="qmi on qmi: taxlt sweep has accuracy"):
+    with pytest.raises(UserError, match=r"\+TGT on qmi: taxlt sweep has accuracy"):
         read_outcome(tmp_path, SEED)
 
 
