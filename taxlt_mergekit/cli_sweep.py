@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from taxlt_mergekit.errors import UserError
 from taxlt_mergekit.results import MODEL, Cell, Parameters
@@ -18,7 +19,7 @@ NAMES = {
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("recipes", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("recipes", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--weight",
     metavar="GRID",
@@ -52,7 +53,16 @@ NAMES = {
     "--seed", type=int, help="Seed of the training run that made the vectors; goes into the results."
 )
 @click.option("--ray", is_flag=False, flag_value="auto", help="Spread recipes over a Ray cluster [ADDRESS].")
+@click.option(
+    "--reproduce",
+    metavar="NAME",
+    help="In place of RECIPES: list the runs behind a table or figure of the paper (table2, 3, 4, 7, 8, 9, "
+    "figure1, 2, 3).",
+)
+@click.option("--yes", is_flag=True, help="With --reproduce: run what is missing.")
+@click.pass_context
 def command(
+    ctx: click.Context,
     recipes: tuple[Path, ...],
     weight: str | None,
     source_weight: str | None,
@@ -71,6 +81,8 @@ def command(
     limit: int | None,
     seed: int | None,
     ray: str | None,
+    reproduce: str | None,
+    yes: bool,
 ) -> None:
     """Search scaling factors and densities on validation data, without writing merged models.
 
@@ -80,6 +92,13 @@ def command(
     \b
     taxlt sweep merge_configs/*_plus_tgt.yml --weight 0.1:1.0:0.1 --output results/plus_tgt
     """
+    if reproduce:
+        _reproduce(ctx, reproduce, output, yes)
+        return
+    if yes:
+        raise UserError("--yes goes with --reproduce")
+    if not recipes:
+        raise UserError("name RECIPES to sweep, such as merge_configs/*_plus_tgt.yml, or --reproduce table2")
     from taxlt_mergekit.grid import grid_points, parse_values
 
     if weight and (source_weight or target_weight):
@@ -166,6 +185,29 @@ def command(
             f"{len(failed)} cells failed and are tried again by the same command; the first, "
             f"{failed[0].recipe} on {failed[0].task}: {failed[0].reason}"
         )
+
+
+def _reproduce(ctx: click.Context, name: str, output: Path, yes: bool) -> None:
+    from taxlt_mergekit import reproduce
+
+    if name not in reproduce.EXPERIMENTS:
+        raise UserError(f"--reproduce {name}: one of {', '.join(reproduce.EXPERIMENTS)}")
+    passed_on: list[str] = []
+    for parameter in ctx.command.params:
+        key = str(parameter.name)
+        if ctx.get_parameter_source(key) is not ParameterSource.COMMANDLINE:
+            continue
+        if key in ("batch_size", "device", "ray"):
+            passed_on += [parameter.opts[0], str(ctx.params[key])]
+        elif key not in ("reproduce", "yes", "output"):
+            given = "RECIPES" if key == "recipes" else parameter.opts[0]
+            raise UserError(f"{given}: --reproduce {name} says what is swept; leave it out")
+    steps = reproduce.plan(name, output, passed_on)
+    reproduce.show(name, steps)
+    if yes:
+        reproduce.carry_out(steps)
+    else:
+        click.echo("# --yes runs what is missing")
 
 
 def _refuse_equal_names(read) -> None:
