@@ -26,7 +26,7 @@ def command(output: Path, seed: int, seeds: int, overwrite: bool) -> None:
 
     Needs no data, no network and no GPU: a small model is pre-trained, learns a task in a source language
     and two target languages from raw text, and the vectors are added up. Every stage prints the command that
-    it runs; the folder holds everything that went in and came out. Takes about five minutes a seed on two
+    it runs; the folder holds everything that went in and came out. Takes three to four minutes a seed on two
     cores.
     """
     from taxlt_mergekit import demo
