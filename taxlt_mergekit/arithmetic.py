@@ -60,6 +60,12 @@ def vector_chunks(base: Tensor, checkpoint: Tensor) -> Iterator[Tensor]:
         yield _subtract(checkpoint[part], base[part], buffer[: part.stop - part.start])
 
 
+def vector_sample(base: Tensor, checkpoint: Tensor, stride: int) -> Tensor:
+    """Every stride-th entry of the vector τ = θ − θ₀, flat."""
+    base, checkpoint = base.reshape(-1)[::stride], checkpoint.reshape(-1)[::stride]
+    return _subtract(checkpoint, base, base.new_empty(base.shape, dtype=work_dtype((base, checkpoint))))
+
+
 def combine(
     base: Tensor,
     terms: Sequence[Term],

@@ -21,15 +21,26 @@ from mergekit.merge_methods.base import (
 from torch import Tensor
 
 from taxlt_mergekit._startup import is_installed
-from taxlt_mergekit.arithmetic import Term, combine, norm_ratio, vector_chunks, work_dtype
+from taxlt_mergekit.arithmetic import (
+    Term,
+    combine,
+    norm_ratio,
+    vector_chunks,
+    vector_sample,
+    work_dtype,
+)
 from taxlt_mergekit.errors import UserError
 from taxlt_mergekit.plugin import add_merge_methods
 from taxlt_mergekit.sparsity import (
     Cutoff,
     NotFiniteError,
+    Sample,
     Scope,
     Select,
     count_ties,
+    count_within,
+    cutoff_within,
+    find_bracket,
     find_cutoff,
     kept_entries,
 )
@@ -155,13 +166,25 @@ def signed_weight(model: str, role: Role, weight: float | None, source_sign: int
     return source_sign * weight if role == "source" else weight
 
 
+# A sample of a whole vector has every 1009th entry, that of one tensor about SAMPLED entries. Odd strides do
+# not fall on the same column of a matrix again and again.
+SAMPLE_STRIDE = 1009
+SAMPLED = 1 << 16
+
+
+def sample_stride(n: int) -> int:
+    return max(1, n // SAMPLED) | 1
+
+
 def tensor_cutoff(base: Tensor, checkpoint: Tensor, density: float, select: Select) -> Cutoff:
     """The cutoff of one tensor's vector by itself (scope `tensor`)."""
+    n = base.numel()
     return find_cutoff(
         lambda: vector_chunks(base, checkpoint),
-        kept_entries(density, base.numel()),
+        kept_entries(density, n),
         select,
         work_dtype((base, checkpoint)),
+        Sample(vector_sample(base, checkpoint, sample_stride(n)), n),
     )
 
 
@@ -176,17 +199,26 @@ def global_cutoffs(pairs: Any, density: float, select: Select) -> dict[str, Cuto
     Returns:
         Tensor name → cutoff. Ties are kept in the order of the names, then of the position in a tensor.
     """
-    n, dtype = 0, torch.float32
+    n, dtype, sampled = 0, torch.float32, []
     for _, base, checkpoint in pairs():
         n += base.numel()
         dtype = torch.promote_types(dtype, work_dtype((base, checkpoint)))
+        sampled.append(vector_sample(base, checkpoint, SAMPLE_STRIDE).cpu())
+    k = kept_entries(density, n)
+    cutoff, found = None, {}
+    if k and (bracket := find_bracket(Sample(torch.cat(sampled).to(dtype), n), k, select, dtype)):
+        parts = {name: count_within(vector_chunks(base, c), bracket, dtype) for name, base, c in pairs()}
+        cutoff = cutoff_within(list(parts.values()), k, select, dtype)
+        if cutoff is not None:
+            found = {name: int((part.keys == cutoff.key).sum()) for name, part in parts.items()}
+    if cutoff is None:
 
-    def pieces():
-        for _, base, checkpoint in pairs():
-            yield from vector_chunks(base, checkpoint)
+        def pieces():
+            for _, base, checkpoint in pairs():
+                yield from vector_chunks(base, checkpoint)
 
-    cutoff = find_cutoff(pieces, kept_entries(density, n), select, dtype)
-    found = {name: count_ties(vector_chunks(base, checkpoint), cutoff) for name, base, checkpoint in pairs()}
+        cutoff = find_cutoff(pieces, k, select, dtype)
+        found = {name: count_ties(vector_chunks(base, c), cutoff) for name, base, c in pairs()}
     result, left = {}, cutoff.ties
     for name in sorted(found):
         result[name] = Cutoff(select, cutoff.key, min(left, found[name]), dtype)

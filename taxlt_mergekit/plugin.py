@@ -25,7 +25,7 @@ def add_merge_methods(registry: ModuleType) -> None:
 def wrap_planner(plan: ModuleType) -> None:
     """mergekit.plan: our merges are planned with θ₀ as base, and completed before they run."""
     planner = plan.MergePlanner
-    stock_init, stock_plan = planner.__init__, planner._plan
+    stock_init, stock_plan, stock_to_disk = planner.__init__, planner._plan, planner.plan_to_disk
     if hasattr(stock_init, "__wrapped__"):
         return
 
@@ -53,7 +53,16 @@ def wrap_planner(plan: ModuleType) -> None:
 
             self._tensors = complete_plan(self._taxlt_output, self._tensors)
 
-    planner.__init__, planner._plan = init, plan_tensors
+    @functools.wraps(stock_to_disk)
+    def plan_to_disk(self, out_path):
+        tasks = stock_to_disk(self, out_path)
+        if self._taxlt_output is None:
+            return tasks
+        from taxlt_mergekit.writer import stream_output
+
+        return stream_output(tasks)
+
+    planner.__init__, planner._plan, planner.plan_to_disk = init, plan_tensors, plan_to_disk
 
 
 def wrap_run_merge(merge: ModuleType) -> None:

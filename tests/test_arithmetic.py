@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from taxlt_mergekit import arithmetic
 from taxlt_mergekit.arithmetic import Term, combine, vector_chunks
 from taxlt_mergekit.methods import global_cutoffs
-from taxlt_mergekit.sparsity import NotFiniteError, find_cutoff, keep_, kept_entries
+from taxlt_mergekit.sparsity import (
+    NotFiniteError,
+    Sample,
+    count_within,
+    cutoff_within,
+    find_bracket,
+    find_cutoff,
+    keep_,
+    kept_entries,
+)
 
 values = st.one_of(
     st.floats(-4, 4, width=32),
@@ -53,6 +62,31 @@ def test_selection_keeps_exactly_k_and_breaks_ties_by_position(entries, data, se
     vector = torch.tensor(entries, dtype=dtype)
     k = data.draw(st.integers(0, len(vector)))
     assert torch.equal(select_in_pieces(vector, k, select, size), kept_by_sorting(vector, k, select))
+
+
+@given(vectors, st.data(), selects, dtypes)
+@settings(max_examples=300, deadline=None)
+def test_a_sample_changes_nothing_even_a_wrong_one(entries, data, select, dtype):
+    vector = torch.tensor(entries, dtype=dtype)
+    k = data.draw(st.integers(0, len(vector)))
+    sampled = torch.tensor(data.draw(vectors), dtype=dtype)
+    pieces = lambda: (p.clone() for p in vector.split(7))  # noqa: E731
+    wanted = find_cutoff(pieces, k, select, dtype)
+    assert find_cutoff(pieces, k, select, dtype, Sample(sampled, len(vector))) == wanted
+    assert find_cutoff(pieces, k, select, dtype, Sample(vector[::3].clone(), len(vector))) == wanted
+
+
+@pytest.mark.parametrize("select", ["top", "bottom"])
+def test_a_large_vector_is_settled_within_its_bracket(select):
+    torch.manual_seed(3)
+    vector = torch.randn(400_000).mul_(0.01)
+    k = 80_000
+    bracket = find_bracket(Sample(vector[::101].clone(), len(vector)), k, select, torch.float32)
+    assert bracket is not None
+    seen = count_within([vector.clone()], bracket, torch.float32)
+    assert 0 < len(seen.keys) < 0.2 * len(vector)
+    cutoff = cutoff_within([seen], k, select, torch.float32)
+    assert cutoff == find_cutoff(lambda: [vector.clone()], k, select)
 
 
 def test_selection_of_a_vector_that_is_mostly_zero():
