@@ -15,6 +15,8 @@ from taxlt_mergekit.sparsity import Cutoff, keep_
 
 # Entries a step and thread: 512 kB of float32 stay in a core's own cache.
 _CPU_CHUNK = 1 << 17
+# torch divides no loop of this size among threads.
+_UNDIVIDED = 1 << 15
 # Accelerators want fewer, larger kernels.
 _ACCELERATOR_CHUNK = 1 << 26
 
@@ -39,9 +41,12 @@ def work_dtype(tensors: Sequence[Tensor]) -> torch.dtype:
     return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
 
 
-def chunks(n: int, device: torch.device) -> Iterator[slice]:
-    """Slices that cover range(n) in order."""
-    step = _CPU_CHUNK * torch.get_num_threads() if device.type == "cpu" else _ACCELERATOR_CHUNK
+def chunks(n: int, device: torch.device, spare: int = 0) -> Iterator[slice]:
+    """Slices that cover range(n) in order, for as many threads as torch has less `spare`."""
+    threads = torch.get_num_threads() - spare
+    step = _ACCELERATOR_CHUNK
+    if device.type == "cpu":
+        step = _CPU_CHUNK * threads if threads > 1 else _UNDIVIDED
     for start in range(0, n, step):
         yield slice(start, min(start + step, n))
 
@@ -98,11 +103,14 @@ def combine(
     starts_at_theta = bool(terms) and terms[0].weight == 1 and terms[0].cutoff is None
     squares = [0.0] * (1 + len(terms))
 
-    size = next((part.stop for part in chunks(base.numel(), base.device)), 0)
+    # One core is left to the thread that writes results: a loop that is divided between a free and a busy
+    # core waits for the busy one.
+    parts = list(chunks(base.numel(), base.device, spare=1))
+    size = parts[0].stop if parts else 0
     delta_buffer = torch.empty(size, dtype=work, device=base.device)
     # Where the result has the working type, the output itself is the accumulator.
     sum_buffer = None if out.dtype == work else torch.empty_like(delta_buffer)
-    for part in chunks(base.numel(), base.device):
+    for part in parts:
         length = part.stop - part.start
         delta = delta_buffer[:length]
         total = flat_out[part] if sum_buffer is None else sum_buffer[:length]

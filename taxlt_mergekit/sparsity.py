@@ -98,7 +98,7 @@ def find_cutoff(
         sample: makes the search faster, not different.
 
     Raises:
-        NotFiniteError: a piece holds a NaN or an infinity.
+        NotFiniteError: a piece holds a NaN or an infinity. Without a sample only.
     """
     if k == 0:
         return Cutoff(select, _infinity(dtype) if select == "top" else 0, 0, dtype)
@@ -144,14 +144,11 @@ def find_bracket(sample: Sample, k: int, select: Select, dtype: torch.dtype) -> 
 def count_within(pieces: Iterable[Tensor], bracket: tuple[int, int], dtype: torch.dtype) -> Within:
     """See a vector, or a part of one, through a bracket. Overwrites the pieces.
 
-    Raises:
-        NotFiniteError: a piece holds a NaN or an infinity.
+    A NaN counts as below the bracket: what is not finite is left to be found when the vector is added.
     """
     low, high = (_magnitude(key, dtype) for key in bracket)
     n, above, found = 0, 0, []
     for piece in pieces:
-        if not math.isfinite(torch.linalg.vector_norm(piece, ord=math.inf)):
-            raise NotFiniteError("a NaN or an infinity has no place among the magnitudes")
         values = piece.abs_().to(dtype)
         beyond = values > high
         n += len(values)
@@ -171,8 +168,11 @@ def cutoff_within(parts: Sequence[Within], k: int, select: Select, dtype: torch.
         return None
     position = len(keys) - remaining if select == "top" else remaining - 1
     key = int(np.partition(keys, position)[position])
-    beyond = int(np.count_nonzero(keys > key if select == "top" else keys < key))
-    return Cutoff(select, key, remaining - beyond, dtype)
+    ties = remaining - int(np.count_nonzero(keys > key if select == "top" else keys < key))
+    if key and ties == np.count_nonzero(keys == key):
+        # All of them are kept, which is quicker done without looking for ties.
+        return Cutoff(select, key - 1 if select == "top" else key + 1, 0, dtype)
+    return Cutoff(select, key, ties, dtype)
 
 
 def count_ties(pieces: Iterable[Tensor], cutoff: Cutoff) -> int:
