@@ -114,11 +114,12 @@ def combine(
         length = part.stop - part.start
         delta = delta_buffer[:length]
         total = flat_out[part] if sum_buffer is None else sum_buffer[:length]
-        total.copy_(flat_base[part])
-        squares[0] += _square(total)
+        squares[0] += _square(flat_base[part], work)
+        if not starts_at_theta:
+            total.copy_(flat_base[part])
         for i, term in enumerate(terms):
             _subtract(flats[i][part], flat_base[part], delta)
-            squares[i + 1] += _square(delta)
+            squares[i + 1] += _square(delta, work)
             if i == 0 and starts_at_theta:
                 total.copy_(flats[0][part])
                 continue
@@ -142,6 +143,6 @@ def _subtract(left: Tensor, right: Tensor, out: Tensor) -> Tensor:
     return out.copy_(left).sub_(right.to(out.dtype))
 
 
-def _square(values: Tensor) -> float:
+def _square(values: Tensor, dtype: torch.dtype) -> float:
     # Not torch.dot: its threads spin while they wait for a core, which on a busy machine takes seconds.
-    return torch.linalg.vector_norm(values).item() ** 2
+    return torch.linalg.vector_norm(values, dtype=dtype).item() ** 2
