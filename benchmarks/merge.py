@@ -8,6 +8,7 @@ of seconds and of peak memory, the ratio to stock in the same round, and the flo
 writing one output with plain file copies.
 """
 
+import os
 import shutil
 import statistics
 import subprocess
@@ -70,7 +71,8 @@ def recipe(method: str, density: float | None, scope: str | None) -> dict:
 
 
 def timed(command: list[str], cwd: Path) -> tuple[float, float]:
-    """Seconds and peak resident memory in GB of one whole process."""
+    """Seconds and peak resident memory in GB of one whole process, started on a disk at rest."""
+    os.sync()
     start = time.perf_counter()
     code = (
         "import resource, subprocess, sys; "
@@ -131,8 +133,10 @@ def compare(place, program, rounds, label, method, stock, density, scopes) -> No
     runs: dict = {scope: [] for scope in [*scopes, stock]}
     for _ in range(rounds):
         for scope, name in names.items():
+            shutil.rmtree(place / "out", ignore_errors=True)
             runs[scope].append(timed([program, f"{name}.yml", "out"], place))
-        runs[stock].append(timed([program, f"{stock}.yml", "out-stock", *STOCK_FLAGS], place))
+        shutil.rmtree(place / "out", ignore_errors=True)
+        runs[stock].append(timed([program, f"{stock}.yml", "out", *STOCK_FLAGS], place))
     for scope in scopes:
         ratios = [
             [a / b for a, b in zip(x, y, strict=True)] for x, y in zip(runs[scope], runs[stock], strict=True)

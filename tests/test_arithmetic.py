@@ -153,6 +153,21 @@ def test_the_task_model_alone_is_returned_bit_for_bit():
     assert torch.equal(combine(base, [Term(task, 1.0), Term(base, 0.7)])[0], task)
 
 
+def test_the_number_of_threads_changes_no_bit(monkeypatch):
+    monkeypatch.undo()  # chunks as users have them
+    torch.manual_seed(3)
+    base, task, target = (torch.randn(700_003) for _ in range(3))
+    threads = torch.get_num_threads()
+    results = []
+    try:
+        for number in (1, 2, 3, 5):
+            torch.set_num_threads(number)
+            results.append(combine(base, [Term(task, 0.7), Term(target, -0.3)])[0])
+    finally:
+        torch.set_num_threads(threads)
+    assert all(result.equal(results[0]) for result in results)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_summed_in_float32_and_rounded_once(dtype):
     torch.manual_seed(1)

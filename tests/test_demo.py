@@ -63,9 +63,9 @@ def test_every_printed_command_was_run_and_can_be_copied(finished):
 def test_a_printed_command_gives_the_same_again_when_copied(finished, tmp_path):
     folder, printed, _ = finished
     command = next(c for c in re.findall(r"^ +\$ (.+)$", printed, flags=re.M) if c.startswith("mergekit"))
-    program, recipe, _ = shlex.split(command)
+    program, recipe, output = shlex.split(command)
     assert console(program, recipe, tmp_path / "again", cwd=folder).code == 0
-    assert_same_weights(tmp_path / "again", folder / "merged" / files.TARGETS[0])
+    assert_same_weights(tmp_path / "again", folder / output)
 
 
 def test_its_folder_holds_ordinary_checkpoints_and_files(finished):
