@@ -99,7 +99,6 @@ def combine(
     work = work_dtype([base, *(term.checkpoint for term in terms)])
     flat_base, flat_out = base.reshape(-1), out.view(-1)
     flats = [term.checkpoint.reshape(-1) for term in terms]
-    ties = [term.cutoff.ties if term.cutoff else 0 for term in terms]
     starts_at_theta = bool(terms) and terms[0].weight == 1 and terms[0].cutoff is None
     squares = [0.0] * (1 + len(terms))
 
@@ -124,7 +123,7 @@ def combine(
                 total.copy_(flats[0][part])
                 continue
             if term.cutoff is not None:
-                ties[i] = keep_(delta, term.cutoff, ties[i])
+                keep_(delta, term.cutoff, part.start)
             total.add_(delta, alpha=term.weight)
         if sum_buffer is not None:
             flat_out[part] = total

@@ -17,9 +17,9 @@ from mergekit.options import MergeOptions
 from mergekit.plan import MergePlanner
 from torch import Tensor, nn
 
+from taxlt_mergekit.cutoffs import tensor_cutoff
 from taxlt_mergekit.errors import UserError
 from taxlt_mergekit.merging import TOKENIZER_FILES, find_global_cutoffs, prepare
-from taxlt_mergekit.methods import tensor_cutoff
 from taxlt_mergekit.results import Parameters
 from taxlt_mergekit.sparsity import Cutoff
 

@@ -21,12 +21,12 @@ from torch import Tensor
 
 from taxlt_mergekit.card import model_card
 from taxlt_mergekit.checks import Cast, check_recipe
+from taxlt_mergekit.cutoffs import global_cutoffs
 from taxlt_mergekit.errors import UserError
 from taxlt_mergekit.heads import Layout, check_shapes, first_line, open_checkpoint, output_layout
 from taxlt_mergekit.methods import (
     METHODS,
     Record,
-    global_cutoffs,
     one_density,
     refuse_non_finite,
     signed_weight,
@@ -212,7 +212,7 @@ def find_global_cutoffs(
     density: float,
     select: Select,
 ) -> dict[str, Cutoff]:
-    """`methods.global_cutoffs` of a named vector.
+    """`cutoffs.global_cutoffs` of a named vector.
 
     Raises:
         UserError: a NaN or an infinity, with the names of its tensor and model.

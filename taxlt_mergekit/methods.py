@@ -21,29 +21,11 @@ from mergekit.merge_methods.base import (
 from torch import Tensor
 
 from taxlt_mergekit._startup import is_installed
-from taxlt_mergekit.arithmetic import (
-    Term,
-    combine,
-    norm_ratio,
-    vector_chunks,
-    vector_sample,
-    work_dtype,
-)
+from taxlt_mergekit.arithmetic import Term, combine, norm_ratio
+from taxlt_mergekit.cutoffs import global_cutoffs, tensor_cutoff
 from taxlt_mergekit.errors import UserError
 from taxlt_mergekit.plugin import add_merge_methods
-from taxlt_mergekit.sparsity import (
-    Cutoff,
-    NotFiniteError,
-    Sample,
-    Scope,
-    Select,
-    count_ties,
-    count_within,
-    cutoff_within,
-    find_bracket,
-    find_cutoff,
-    kept_entries,
-)
+from taxlt_mergekit.sparsity import Cutoff, NotFiniteError, Scope, Select
 
 Role = Literal["task", "source", "target"]
 
@@ -164,66 +146,6 @@ def signed_weight(model: str, role: Role, weight: float | None, source_sign: int
             return 1.0
         raise UserError(f"{model}: parameter 'weight' (λ) is missing; a {role} model needs one, such as 0.9")
     return source_sign * weight if role == "source" else weight
-
-
-# A sample of a whole vector has every 1009th entry, that of one tensor about SAMPLED entries. Odd strides do
-# not fall on the same column of a matrix again and again.
-SAMPLE_STRIDE = 1009
-SAMPLED = 1 << 16
-
-
-def sample_stride(n: int) -> int:
-    return max(1, n // SAMPLED) | 1
-
-
-def tensor_cutoff(base: Tensor, checkpoint: Tensor, density: float, select: Select) -> Cutoff:
-    """The cutoff of one tensor's vector by itself (scope `tensor`)."""
-    n = base.numel()
-    return find_cutoff(
-        lambda: vector_chunks(base, checkpoint),
-        kept_entries(density, n),
-        select,
-        work_dtype((base, checkpoint)),
-        Sample(vector_sample(base, checkpoint, sample_stride(n)), n),
-    )
-
-
-def global_cutoffs(pairs: Any, density: float, select: Select) -> dict[str, Cutoff]:
-    """One cutoff over a whole vector (scope `global`), with each tensor's share of the ties.
-
-    Args:
-        pairs: called without arguments, yields (name, θ₀'s tensor, θ's tensor), the same at each call.
-        density: share of all entries that is kept.
-        select: `top` or `bottom`.
-
-    Returns:
-        Tensor name → cutoff. Ties are kept in the order of the names, then of the position in a tensor.
-    """
-    n, dtype, sampled = 0, torch.float32, []
-    for _, base, checkpoint in pairs():
-        n += base.numel()
-        dtype = torch.promote_types(dtype, work_dtype((base, checkpoint)))
-        sampled.append(vector_sample(base, checkpoint, SAMPLE_STRIDE).cpu())
-    k = kept_entries(density, n)
-    cutoff, found = None, {}
-    if k and (bracket := find_bracket(Sample(torch.cat(sampled).to(dtype), n), k, select, dtype)):
-        parts = {name: count_within(vector_chunks(base, c), bracket, dtype) for name, base, c in pairs()}
-        cutoff = cutoff_within(list(parts.values()), k, select, dtype)
-        if cutoff is not None:
-            found = {name: int((part.keys == cutoff.key).sum()) for name, part in parts.items()}
-    if cutoff is None:
-
-        def pieces():
-            for _, base, checkpoint in pairs():
-                yield from vector_chunks(base, checkpoint)
-
-        cutoff = find_cutoff(pieces, k, select, dtype)
-        found = {name: count_ties(vector_chunks(base, c), cutoff) for name, base, c in pairs()}
-    result, left = {}, cutoff.ties
-    for name in sorted(found):
-        result[name] = Cutoff(select, cutoff.key, min(left, found[name]), dtype)
-        left -= result[name].ties
-    return result
 
 
 def refuse_non_finite(tensors: Mapping[str, Tensor], name: str | None) -> None:

