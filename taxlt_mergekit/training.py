@@ -26,6 +26,7 @@ from taxlt_mergekit import publishing, training_card
 from taxlt_mergekit import training_settings as ts
 from taxlt_mergekit.block_stream import BlockStream
 from taxlt_mergekit.errors import UserError
+from taxlt_mergekit.masked_head import MaskedHead, head_positions
 from taxlt_mergekit.training_console import Lines, StopOnSignal, duration, is_main, perplexity, say
 from taxlt_mergekit.training_models import count_parameters, dense, has_bf16
 
@@ -133,7 +134,20 @@ def training_arguments(
 
 
 class VectorTrainer(Trainer):
-    """Trainer, with perplexity beside every loss of a language run and block streams read in their order."""
+    """Trainer, with perplexity beside every loss of a language run and block streams read in their order.
+
+    Attributes:
+        masked_head: set for masked LMs.
+    """
+
+    masked_head: MaskedHead | None = None
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        # DataParallel splits the batch, but not the positions.
+        if self.masked_head is None or self.args.n_gpu > 1:
+            return super().compute_loss(model, inputs, *args, **kwargs)
+        with self.masked_head.at(head_positions(inputs["labels"])):
+            return super().compute_loss(model, inputs, *args, **kwargs)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         dataset = self.train_dataset if train_dataset is None else train_dataset
@@ -159,13 +173,15 @@ def loss_of_whole_batch(
     are means over their own micro-batch, which Trainer (transformers 5.23) takes for such shares and adds up.
 
     Args:
-        outputs: with `logits`, shape (…, classes).
+        outputs: with `logits`, shape (…, classes), or (1, `head_positions` of the labels, classes).
         labels: shape (…), -100 where there is none.
         num_items_in_batch: labels in the whole batch (one copy a device under DataParallel); None for one
             batch on its own.
         smoothing: label smoothing.
     """
     logits = outputs["logits"]
+    if logits.shape[:-1] != labels.shape:
+        labels = labels[head_positions(labels)]
     total = torch.nn.functional.cross_entropy(
         logits.view(-1, logits.shape[-1]),
         labels.view(-1),
@@ -252,6 +268,8 @@ def make_trainer(run: Run, callbacks: list[TrainerCallback]) -> VectorTrainer:
         )
     except (RuntimeError, ImportError, ValueError) as error:
         raise UserError(" ".join(str(error).split())) from error
+    if isinstance(run.settings, ts.LanguageSettings) and run.loss is not None:
+        trainer.masked_head = MaskedHead(run.model)
     for printing in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(printing)
     for callback in callbacks:  # after that, because ours is a ProgressCallback too

