@@ -39,8 +39,8 @@ for seed in $SEEDS; do
     ln -sfn ../minilm "seed-$seed/minilm"
     ln -sfn ../recipes "seed-$seed/recipes"
     cd "seed-$seed"
-    taxlt train task minilm --task smsa --num-train-epochs "$TASK_EPOCHS" --learning-rate 1e-4 --max-length 128 \
-        --train-sampling-strategy group_by_length --seed "$seed" $PRECISION --resume
+    taxlt train task minilm --task smsa --num-train-epochs "$TASK_EPOCHS" --learning-rate 1e-4 --max-length 64 \
+        --seed "$seed" $PRECISION --resume
     for code in id $TARGETS; do
         taxlt train language minilm --corpus "../text/$code.txt" --lang "$code" --max-steps "$LANGUAGE_STEPS" \
             --batch-size 32 --block-size 64 --learning-rate 3e-4 --eval-steps 100 --seed "$seed" \
