@@ -118,6 +118,6 @@ def stream_output(tasks: list[Any]) -> list[Any]:
 
 def _append(file: BinaryIO, tensor: torch.Tensor) -> None:
     if tensor.numel():
-        data = memoryview(tensor.view(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
+        data = tensor.view(-1).view(torch.uint8).numpy().data
         while data:
             data = data[file.write(data) :]

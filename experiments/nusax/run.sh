@@ -2,7 +2,7 @@
 # The experiment of docs/results/nusax-minilm.md, from raw text to report:
 #
 #   TAXLT_DATA=DIR experiments/nusax/run.sh OUT            # all seeds
-#   TAXLT_DATA=DIR experiments/nusax/run.sh OUT --quick    # one target, one seed, few steps: 20 minutes
+#   TAXLT_DATA=DIR experiments/nusax/run.sh OUT --quick    # one target, one seed, few steps
 #
 # It may be stopped at any time; the same command goes on where it was. SEEDS, TARGETS and the numbers of steps
 # below may be set from outside.
@@ -62,7 +62,7 @@ for seed in $SEEDS; do
     # Densities of +TGT at the λ that was chosen for all languages together.
     sweep $(for code in $TARGETS; do echo "results/best/${code}_plus_tgt.yml"; done) \
         --density "$DENSITIES" --select top --select bottom --output density
-    # Control: each target with the next one's vector.
+    # Control: each target with another one's vector.
     set -- $TARGETS
     if [ $# -gt 1 ]; then
         mkdir -p control
