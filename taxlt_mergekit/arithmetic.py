@@ -41,9 +41,9 @@ def work_dtype(tensors: Sequence[Tensor]) -> torch.dtype:
     return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
 
 
-def chunks(n: int, device: torch.device, spare: int = 0) -> Iterator[slice]:
-    """Slices that cover range(n) in order, for as many threads as torch has less `spare`."""
-    threads = torch.get_num_threads() - spare
+def chunks(n: int, device: torch.device) -> Iterator[slice]:
+    """Slices that cover range(n) in order, for as many threads as torch has."""
+    threads = torch.get_num_threads()
     step = _ACCELERATOR_CHUNK
     if device.type == "cpu":
         step = _CPU_CHUNK * threads if threads > 1 else _UNDIVIDED
@@ -102,9 +102,7 @@ def combine(
     starts_at_theta = bool(terms) and terms[0].weight == 1 and terms[0].cutoff is None
     squares = [0.0] * (1 + len(terms))
 
-    # One core is left to the thread that writes results: a loop that is divided between a free and a busy
-    # core waits for the busy one.
-    parts = list(chunks(base.numel(), base.device, spare=1))
+    parts = list(chunks(base.numel(), base.device))
     size = parts[0].stop if parts else 0
     delta_buffer = torch.empty(size, dtype=work, device=base.device)
     # Where the result has the working type, the output itself is the accumulator.

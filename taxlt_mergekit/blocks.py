@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from taxlt_mergekit.plots import Panel
+from taxlt_mergekit.plots import Axis, Panel
 from taxlt_mergekit.tables import Table
 
 
@@ -16,10 +16,11 @@ class Heading:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure by density; `name` is the stem of its files."""
+    """A figure; `name` is the stem of its files."""
 
     name: str
     title: str
+    axis: Axis
     panels: tuple[Panel, ...]
 
 

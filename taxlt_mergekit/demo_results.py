@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from taxlt_mergekit import demo_files as files
 from taxlt_mergekit import demo_world as world
+from taxlt_mergekit import plots
 from taxlt_mergekit.errors import UserError
+from taxlt_mergekit.report_by_scaling_factor import CURVES
 from taxlt_mergekit.results import MODEL, Cell, Split, read_cells
 
 if TYPE_CHECKING:
@@ -182,28 +184,12 @@ def curves(folders: Iterable[Path]) -> dict[str, dict[str, list[tuple[float, flo
 
 def figure(found: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]) -> "Figure":
     """Validation accuracy by λ: a panel a target language, a curve a variant, MODEL as a line."""
-    from matplotlib.figure import Figure
-
-    styles: dict[str, dict[str, Any]] = {
-        "plus_tgt": {"color": "#0072B2", "marker": "o"},
-        "plus_src_plus_tgt": {"color": "#56B4E9", "marker": "^", "linestyle": "-."},
-        "minus_src_plus_tgt": {"color": "#E69F00", "marker": "s", "linestyle": "--"},
-        "plus_src": {"color": "#A65628", "marker": "v", "linestyle": (0, (1, 1))},
-        CONTROL: {"color": "0.45", "marker": "x", "linestyle": ":"},
-    }
-    drawn = Figure(figsize=(8.6, 4.2), dpi=150, layout="constrained")
-    panels = drawn.subplots(1, len(files.TARGETS), sharey=True, squeeze=False)[0]
-    for axes, code in zip(panels, files.TARGETS, strict=True):
+    panels = []
+    for code in files.TARGETS:
         (_, model) = found[code][MODEL][0]
-        axes.axhline(model, color="black", linewidth=1.2, label=COLUMNS[MODEL])
-        for column, style in styles.items():
-            x, y = zip(*found[code][column], strict=True)
-            axes.plot(x, y, **style, markersize=5, linewidth=1.5, label=COLUMNS[column])
-        axes.set_title(NAMES[code], fontsize=11)
-        axes.set_xlabel("scaling factor λ")
-        axes.grid(color="0.9", linewidth=0.6)
-        axes.set_axisbelow(True)
-    panels[0].set_ylabel("validation accuracy (%)")
-    handles, labels = panels[0].get_legend_handles_labels()
-    drawn.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
-    return drawn
+        drawn = tuple(
+            plots.Curve(COLUMNS[column], style, tuple(found[code][column]))
+            for style, column in enumerate((*CURVES, CONTROL))
+        )
+        panels.append(plots.Panel(NAMES[code], "validation accuracy (%)", drawn, {plots.MODEL: model}))
+    return plots.draw(panels, plots.SCALING_FACTOR)

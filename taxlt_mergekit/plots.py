@@ -1,4 +1,4 @@
-"""Figures 1 to 3: the average score by density, top-k and bottom-k, with the dense model as a line."""
+"""The report's pictures: scores by density (figures 1 to 3) and by scaling factor."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,12 +9,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Colours of different lightness (Okabe and Ito's), markers and dashes: each tells the curves apart alone.
-CURVES: dict[tuple[str, str], dict[str, Any]] = {
-    ("top", "global"): {"color": "#0072B2", "marker": "o", "linestyle": "-"},
-    ("bottom", "global"): {"color": "#E69F00", "marker": "s", "linestyle": "--"},
-    ("top", "tensor"): {"color": "#56B4E9", "marker": "^", "linestyle": "-."},
-    ("bottom", "tensor"): {"color": "#A65628", "marker": "v", "linestyle": (0, (1, 1))},
-}
+STYLES: tuple[dict[str, Any], ...] = (
+    {"color": "#0072B2", "marker": "o", "linestyle": "-"},
+    {"color": "#E69F00", "marker": "s", "linestyle": "--"},
+    {"color": "#56B4E9", "marker": "^", "linestyle": "-."},
+    {"color": "#A65628", "marker": "v", "linestyle": (0, (1, 1))},
+    {"color": "0.45", "marker": "x", "linestyle": (0, (3, 1, 1, 1, 1, 1))},
+)
 DENSE, MODEL = "dense", "MODEL"
 LINES: dict[str, dict[str, Any]] = {
     DENSE: {"color": "black", "linestyle": (0, (8, 3))},
@@ -23,17 +24,36 @@ LINES: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Curve:
-    """Scores in percent by density in percent, of one choice of `select` and `scope`."""
+class Axis:
+    """The horizontal axis of a figure's panels."""
 
-    select: str
-    scope: str
+    label: str
+    limits: tuple[float, float] | None = None
+    step: float | None = None
+
+
+DENSITY = Axis("kept share k of the language vectors (%)", (0, 100), 20)
+SCALING_FACTOR = Axis("scaling factor λ")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Scores in percent; curves of one label and style look the same in all panels.
+
+    Attributes:
+        label: its name in the legend.
+        style: index into STYLES.
+        points: (x, score).
+    """
+
+    label: str
+    style: int
     points: tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One benchmark: its curves, and the scores in percent of DENSE and MODEL, where they are known."""
+    """One benchmark or language: its curves, and the scores in percent of DENSE and MODEL, where known."""
 
     title: str
     metric: str
@@ -41,7 +61,7 @@ class Panel:
     lines: Mapping[str, float]
 
 
-def density_figure(panels: Sequence[Panel], title: str) -> "Figure":
+def draw(panels: Sequence[Panel], axis: Axis, title: str | None = None) -> "Figure":
     """One row of up to two panels, further ones below, with one legend for all."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -52,27 +72,28 @@ def density_figure(panels: Sequence[Panel], title: str) -> "Figure":
     layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.06)
     figure = Figure(figsize=(1.3 + 3.8 * columns, 1.3 + 2.9 * rows), dpi=150, layout=layout)
     grid = figure.subplots(rows, columns, squeeze=False)
-    scopes = {curve.scope for panel in panels for curve in panel.curves}
     handles = {}
     for axes, panel in zip(grid.flat, panels, strict=False):
         for curve in panel.curves:
-            label = f"{curve.select}-k" + (f", {curve.scope} threshold" if len(scopes) > 1 else "")
             x, y = zip(*curve.points, strict=True)
-            style = CURVES[curve.select, curve.scope]
-            (handles[label],) = axes.plot(x, y, **style, markersize=5, linewidth=1.6)
+            style = STYLES[curve.style % len(STYLES)]
+            (handles[curve.label],) = axes.plot(x, y, **style, markersize=5, linewidth=1.6)
         for label, value in panel.lines.items():
             handles[label] = axes.axhline(value, **LINES[label], linewidth=1.4)
         axes.set_title(panel.title, fontsize=11)
         axes.set_ylabel(panel.metric)
-        axes.set_xlabel("kept share k of the language vectors (%)")
-        axes.set_xlim(0, 100)
-        axes.xaxis.set_major_locator(MultipleLocator(20))
+        axes.set_xlabel(axis.label)
+        if axis.limits:
+            axes.set_xlim(axis.limits)
+        if axis.step:
+            axes.xaxis.set_major_locator(MultipleLocator(axis.step))
         axes.margins(y=0.08)
         axes.grid(color="0.9", linewidth=0.6)
         axes.set_axisbelow(True)
     for axes in list(grid.flat)[len(panels) :]:
         axes.set_visible(False)
-    figure.suptitle(title, fontsize=12)
+    if title:
+        figure.suptitle(title, fontsize=12)
     figure.legend(
         handles.values(),
         handles.keys(),

@@ -84,7 +84,7 @@ def write(blocks: Sequence[Block], scores: Table, folder: Path) -> list[Path]:
             written[-1].write_text(table.csv(), encoding="utf-8")
         for block in blocks:
             if isinstance(block, Picture):
-                written += plots.save(plots.density_figure(block.panels, block.title), folder / block.name)
+                written += plots.save(plots.draw(block.panels, block.axis, block.title), folder / block.name)
         written.append(folder / "report.md")
         written[-1].write_text(markdown(blocks), encoding="utf-8")
     except OSError as error:

@@ -1,6 +1,6 @@
 """Figures 1 to 3: score by density, with the numbers as a table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
@@ -23,6 +23,9 @@ from taxlt_mergekit.study import (
 )
 from taxlt_mergekit.tables import Item, Number, Table
 
+# (select, scope) in the order of their curves' styles.
+KINDS = (("top", "global"), ("bottom", "global"), ("top", "tensor"), ("bottom", "tensor"))
+
 
 @dataclass
 class _Densities:
@@ -38,13 +41,18 @@ class _Densities:
     lines: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def panel(self) -> plots.Panel:
+    def panel(self, scopes: Collection[str]) -> plots.Panel:
+        """`scopes`: all that are in the figure; a curve names its own where there are several."""
         weights = weight_label(self.weights)
         return plots.Panel(
             f"{self.study.title} ({SPLITS[self.split]}, {f'λ = {weights}' if weights else 'λ not known'})",
             f"average {self.study.unit}",
             tuple(
-                plots.Curve(select, scope, tuple((100 * k, 100 * score) for k, score in points.items()))
+                plots.Curve(
+                    f"{select}-k" + (f", {scope} threshold" if len(scopes) > 1 else ""),
+                    KINDS.index((select, scope)),
+                    tuple((100 * k, 100 * score) for k, score in points.items()),
+                )
                 for (select, scope), points in self.curves.items()
             ),
             {name: 100 * score for name, score in self.lines.items()},
@@ -61,7 +69,9 @@ def by_density(of_model: Sequence[Study], options: Options) -> list[Block]:
             model = of_model[0].model
             name = f"density_{slug(variant)}_{slug(model)}"
             title = "\n".join(filter(None, (f"{label}: score by density", model)))
-            blocks += [Heading(4, label), Picture(name, title, tuple(grid.panel() for grid in grids))]
+            scopes = {scope for grid in grids for _, scope in grid.curves}
+            panels = tuple(grid.panel(scopes) for grid in grids)
+            blocks += [Heading(4, label), Picture(name, title, plots.DENSITY, panels)]
             blocks += [_table(name, grids), *bullets(note for grid in grids for note in grid.notes)]
     return [Heading(3, "Score by density"), *blocks] if blocks else []
 

@@ -1,11 +1,11 @@
 """Tables 3 and 9: score by scaling factor, and the scaling factors that were chosen."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from taxlt_mergekit import paper
-from taxlt_mergekit.blocks import Block, Heading, bullets
-from taxlt_mergekit.results import Parameters, Split
+from taxlt_mergekit import paper, plots
+from taxlt_mergekit.blocks import Block, Heading, Picture, bullets
+from taxlt_mergekit.results import MODEL, Parameters, Split
 from taxlt_mergekit.selection import Grid, complete
 from taxlt_mergekit.study import (
     METHODS,
@@ -22,10 +22,13 @@ from taxlt_mergekit.study import (
 )
 from taxlt_mergekit.tables import NOTHING, Item, Number, Table, column_best, difference_row
 
+# Variants in the order of their curves' styles.
+CURVES = ("plus_tgt", "minus_src_plus_tgt", "plus_src_plus_tgt", "plus_src")
+
 
 def by_scaling_factor(of_model: Sequence[Study], options: Options) -> list[Block]:
     """For each variant the average over languages by λ and benchmark; for `per_language` by language too."""
-    blocks: list[Block] = []
+    blocks: list[Block] = _picture(of_model, options)
     for variant in all_variants(of_model):
         grids = []
         for study in of_model:
@@ -36,6 +39,56 @@ def by_scaling_factor(of_model: Sequence[Study], options: Options) -> list[Block
         if grids:
             blocks += _of_variant(variant, grids, options)
     return [Heading(3, "Score by scaling factor λ"), *blocks] if blocks else []
+
+
+def _picture(of_model: Sequence[Study], options: Options) -> list[Block]:
+    """A panel a benchmark, a curve a variant; none where no variant has two scaling factors."""
+    panels = [panel for study in of_model if (panel := _panel(study, options))]
+    if not panels:
+        return []
+    model = of_model[0].model
+    title = "\n".join(filter(None, ("Score by scaling factor", model)))
+    return [Picture(f"scaling_{slug(model)}", title, plots.SCALING_FACTOR, tuple(panels))]
+
+
+def _panel(study: Study, options: Options) -> plots.Panel | None:
+    """Averages over the languages on which every variant was scored."""
+    splits: Sequence[Split] = (options.split,) if options.split else ("dev", "test")
+    for split in splits:
+        grids = {
+            variant: {weight: row for p, row in scores.items() if (weight := _one_weight(p)) is not None}
+            for variant in study.variants
+            if len(scores := complete(study.averaged(study.grid(variant, split, sparse=False)))) > 1
+        }
+        grids = {variant: rows for variant, rows in grids.items() if len(rows) > 1}
+        rows = [row for of_variant in grids.values() for row in of_variant.values()]
+        languages = set.intersection(*map(set, rows)) if rows else set()
+        if languages:
+            break
+    else:
+        return None
+
+    def mean(row: Mapping[str, float]) -> float:
+        return 100 * fmean(row[language] for language in languages)
+
+    curves = tuple(
+        plots.Curve(
+            METHODS.get(variant, variant),
+            CURVES.index(variant) if variant in CURVES else len(CURVES),
+            tuple((weight, mean(of_variant[weight])) for weight in sorted(of_variant)),
+        )
+        for variant, of_variant in grids.items()
+    )
+    model = next(iter(study.grid(MODEL, split).values()), {})
+    lines = {plots.MODEL: mean(model)} if languages <= model.keys() else {}
+    title = f"{study.title} ({SPLITS[split]}, {len(languages)} language{'s' * (len(languages) > 1)})"
+    return plots.Panel(title, f"average {study.unit}", curves, lines)
+
+
+def _one_weight(parameters: Parameters) -> float | None:
+    """λ, where the recipe's language vectors share it."""
+    weights = {parameters.source_weight, parameters.target_weight} - {None}
+    return weights.pop() if len(weights) == 1 else None
 
 
 def _of_variant(variant: str, grids: Sequence[tuple[Study, Split, Grid]], options: Options) -> list[Block]:
@@ -81,10 +134,10 @@ def _marked(values: Sequence[float | None]) -> list[Number]:
 
 
 def _paper_figure(study: Study, variant: str, parameters: Parameters) -> paper.Figure | None:
-    weights = {parameters.source_weight, parameters.target_weight} - {None}
-    if study.benchmark is None or study.size is None or len(weights) != 1:
+    weight = _one_weight(parameters)
+    if study.benchmark is None or study.size is None or weight is None:
         return None
-    return paper.scaling(study.benchmark, study.size, variant, weights.pop() or 0.0)
+    return paper.scaling(study.benchmark, study.size, variant, weight)
 
 
 def chosen_factors(of_model: Sequence[Study], options: Options) -> list[Block]:

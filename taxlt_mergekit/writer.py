@@ -7,6 +7,8 @@ padded: so room is left for it, tensors are written as they come, and the header
 
 import json
 import os
+import sys
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, BinaryIO
 
@@ -36,7 +38,7 @@ class StreamingWriter(TensorWriter):
         self._room = -(-header_room // 8) * 8
         self._file: BinaryIO | None = None
         self._header: dict[str, Any] = {}
-        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._thread = ThreadPoolExecutor(max_workers=1, initializer=_step_back)
         self._pending: list[Future] = []
 
     def save_tensor(self, name: str, tensor: torch.Tensor, clone: bool = False) -> None:
@@ -114,6 +116,15 @@ def stream_output(tasks: list[Any]) -> list[Any]:
         return streamed[task] if isinstance(task, SaveTensor) else task
 
     return [changed(task) for task in tasks]
+
+
+def _step_back() -> None:
+    """Let the threads that merge go first: a loop divided among cores waits for the slowest of them.
+
+    Not by more: among other processes' work, the lowest priority would hardly ever write.
+    """
+    if sys.platform == "linux":  # where priorities are a thread's own
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + 5)
 
 
 def _append(file: BinaryIO, tensor: torch.Tensor) -> None:

@@ -10,14 +10,15 @@ from taxlt_mergekit import plots
 
 DENSITIES = (5, 10, 20, 30, 40, 50, 60, 70, 80, 90)
 
+LABELS = [f"{select}-k, {scope} threshold" for scope in ("global", "tensor") for select in ("top", "bottom")]
 
-def panel(keys) -> plots.Panel:
+
+def panel(curves: int) -> plots.Panel:
     return plots.Panel(
         "AmericasNLI (validation, λ = source 0.3, target 0.9)",
         "average accuracy (%)",
         tuple(
-            plots.Curve(select, scope, tuple((k, 40 + i + k / 10) for k in DENSITIES))
-            for i, (select, scope) in enumerate(keys)
+            plots.Curve(LABELS[i], i, tuple((k, 40 + i + k / 10) for k in DENSITIES)) for i in range(curves)
         ),
         {plots.DENSE: 51.0, plots.MODEL: 38.0},
     )
@@ -26,8 +27,9 @@ def panel(keys) -> plots.Panel:
 @pytest.mark.parametrize("panels", [1, 2, 3, 4])
 @pytest.mark.parametrize("curves", [2, 4])
 def test_nothing_overlaps_and_nothing_is_cut_off(panels, curves):
-    figure = plots.density_figure(
-        [panel(list(plots.CURVES)[:curves])] * panels,
+    figure = plots.draw(
+        [panel(curves)] * panels,
+        plots.DENSITY,
         "MODEL + SRC + TGT: score by density\nFacebookAI/xlm-roberta-base",
     )
     canvas = FigureCanvasAgg(figure)
@@ -48,14 +50,14 @@ def test_nothing_overlaps_and_nothing_is_cut_off(panels, curves):
 
 
 def test_curves_tell_apart_in_grey():
-    assert len({style["marker"] for style in plots.CURVES.values()}) == len(plots.CURVES)
-    styles = [*plots.CURVES.values(), *plots.LINES.values()]
+    assert len({style["marker"] for style in plots.STYLES}) == len(plots.STYLES)
+    styles = [*plots.STYLES, *plots.LINES.values()]
     assert len({str((style["linestyle"], style.get("marker"))) for style in styles}) == len(styles)
 
     def lightness(color):
         return sum(weight * part for weight, part in zip((0.299, 0.587, 0.114), to_rgb(color), strict=True))
 
-    top, bottom = (lightness(plots.CURVES[select, "global"]["color"]) for select in ("top", "bottom"))
+    top, bottom = (lightness(style["color"]) for style in plots.STYLES[:2])
     assert abs(top - bottom) > 0.2
 
 
@@ -63,6 +65,6 @@ def test_the_same_figure_gives_the_same_bytes(tmp_path):
     contents = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        files = plots.save(plots.density_figure([panel(plots.CURVES)], "title"), tmp_path / name / "figure")
+        files = plots.save(plots.draw([panel(4)], plots.DENSITY, "title"), tmp_path / name / "figure")
         contents.append([path.read_bytes() for path in files])
     assert contents[0] == contents[1]

@@ -18,6 +18,8 @@ if [ "${2:-}" = --quick ]; then
     : "${WEIGHTS:=0.2:1.0:0.2}" "${DENSITIES:=0.2}"
 fi
 : "${SEEDS:=1 2 3}" "${TARGETS:=mad bbc jav sun}" "${BASE_STEPS:=1500}" "${LANGUAGE_STEPS:=400}" "${TASK_EPOCHS:=2}"
+# The paper's rate for language vectors; with 3e-4 they do not help (vary.sh).
+: "${LANGUAGE_RATE:=5e-5}"
 : "${WEIGHTS:=0.1:1.0:0.1}" "${DENSITIES:=0.05,0.2,0.5,0.9}"
 # Halves the time of a step on processors that have bfloat16; PRECISION=--no-bf16 is for others.
 : "${PRECISION:=--bf16}"
@@ -43,7 +45,7 @@ for seed in $SEEDS; do
         --seed "$seed" $PRECISION --resume
     for code in id $TARGETS; do
         taxlt train language minilm --corpus "../text/$code.txt" --lang "$code" --max-steps "$LANGUAGE_STEPS" \
-            --batch-size 32 --block-size 64 --learning-rate 3e-4 --eval-steps 100 --seed "$seed" \
+            --batch-size 32 --block-size 64 --learning-rate "$LANGUAGE_RATE" --eval-steps 200 --seed "$seed" \
             $PRECISION --resume
     done
 
