@@ -24,6 +24,15 @@ fi
 # Halves the time of a step on processors that have bfloat16; PRECISION=--no-bf16 is for others.
 : "${PRECISION:=--bf16}"
 
+tasks() { # PREFIX LANGUAGE...
+    local names
+    names=$(printf ",$1_%s" "${@:2}")
+    echo "${names#,}"
+}
+
+# A later seed may have been run with fewer TARGETS.
+have() { for code in "$@"; do [ ! -d "vectors/minilm/lang/$code" ] || echo "$code"; done; }
+
 mkdir -p "$OUT"
 cd "$OUT"
 [ -e text/bbc.txt ] || python "$HERE/text.py" text
@@ -49,22 +58,12 @@ for seed in $SEEDS; do
             $PRECISION --resume
     done
 
-    # λ of every variant, chosen on validation data for each language and for all together, then tested once.
-    sweep() { taxlt sweep "$@" --seed "$seed"; }
-    choose() {
-        sweep "$@" --weight "$WEIGHTS" --test --select-per language
-        sweep "$@" --weight "$WEIGHTS" --test
-    }
+    # λ of every variant on validation data, and the control: each target with another one's vector.
+    search() { taxlt sweep "$@" --weight "$WEIGHTS" --seed "$seed"; }
     for variant in plus_tgt plus_src_plus_tgt minus_src_plus_tgt; do
-        choose $(for code in $TARGETS; do echo "recipes/${code}_$variant.yml"; done) --output results
+        search $(printf "recipes/%s_$variant.yml " $TARGETS) --output results
     done
-    choose recipes/nusax_plus_src.yml --output results \
-        --tasks "$(printf ',nusax_senti_dev_%s' $TARGETS | cut -c2-)" \
-        --test-tasks "$(printf ',nusax_senti_%s' $TARGETS | cut -c2-)"
-    # Densities of +TGT at the λ that was chosen for all languages together.
-    sweep $(for code in $TARGETS; do echo "results/best/${code}_plus_tgt.yml"; done) \
-        --density "$DENSITIES" --select top --select bottom --output density
-    # Control: each target with another one's vector.
+    search recipes/nusax_plus_src.yml --output results --tasks "$(tasks nusax_senti_dev $TARGETS)"
     set -- $TARGETS
     if [ $# -gt 1 ]; then
         mkdir -p control
@@ -73,8 +72,40 @@ for seed in $SEEDS; do
             sed "s#/lang/$code\$#/lang/$previous#" "recipes/${code}_plus_tgt.yml" >"control/${code}_plus_tgt.yml"
             previous=$code
         done
-        choose control/*_plus_tgt.yml --output control/results
+        search control/*_plus_tgt.yml --output control/results
     fi
     cd ..
 done
-taxlt report $(for seed in $SEEDS; do echo "seed-$seed/results seed-$seed/density"; done) --output report
+
+# What validation data of all seeds together choose is tested, once; densities of +TGT at the λ of the paper's protocol.
+python "$HERE/chosen.py" seed-*/results >chosen.txt
+python "$HERE/chosen.py" seed-*/results --together >together.txt
+for seed in $SEEDS; do
+    cd "seed-$seed"
+    while read -r variant weight languages; do
+        languages=$(have $languages)
+        if [ -z "$languages" ]; then
+            continue
+        elif [ "$variant" = plus_src ]; then
+            taxlt sweep recipes/nusax_plus_src.yml --weight "$weight" --test --seed "$seed" --output results \
+                --tasks "$(tasks nusax_senti_dev $languages)" --test-tasks "$(tasks nusax_senti $languages)"
+        else
+            taxlt sweep $(printf "recipes/%s_$variant.yml " $languages) --weight "$weight" --test --seed "$seed" \
+                --output results
+        fi
+    done <../chosen.txt
+    taxlt sweep $(printf 'recipes/%s_plus_tgt.yml ' $(have $TARGETS)) --seed "$seed" --output density \
+        --weight "$(awk '$1 == "plus_tgt" { print $2 }' ../together.txt)" \
+        --density "$DENSITIES" --select top --select bottom
+    if [ -e control/results ]; then
+        python "$HERE/chosen.py" ../seed-*/control/results | while read -r _ weight languages; do
+            languages=$(have $languages)
+            [ -z "$languages" ] || taxlt sweep $(printf 'control/%s_plus_tgt.yml ' $languages) --weight "$weight" --test --seed "$seed" \
+                --output control/results
+        done
+    fi
+    cd ..
+done
+taxlt report seed-*/results seed-*/density --output report
+taxlt report seed-*/results seed-*/density --select-per language --output report/per-language
+[ -z "$(find . -path '*/control/results')" ] || taxlt report seed-*/control/results --output report/control

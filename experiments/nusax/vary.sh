@@ -7,6 +7,7 @@
 set -euo pipefail
 
 OUT=${1:?usage: TAXLT_DATA=DIR experiments/nusax/vary.sh OUT}
+HERE=$(cd "$(dirname "$0")" && pwd)
 export TAXLT_DATA=$(cd "${TAXLT_DATA:?must name the folder with nusax}" && pwd)
 export HF_HUB_OFFLINE=1
 : "${PRECISION:=--bf16}"
@@ -39,6 +40,7 @@ vary() { # NAME STEPS RATE WEIGHTS TARGET...
     taxlt report "$folder/diagnosis" --output "$folder/report"
 }
 
+python "$HERE/pieces.py" minilm text/*.txt >pieces.json
 vary faster 400 3e-4 0.1,0.2,0.3,0.4,0.5,0.6,0.8,1.0,1.2 mad bbc
 vary longer 1200 3e-4 0.1,0.2,0.3,0.4,0.5,0.6,0.8,1.0,1.2 mad
 vary slower 400 5e-5 0.2:2.0:0.2 mad bbc
