@@ -1,6 +1,6 @@
 """How many pieces the encoder's tokenizer cuts a word of each language into: one JSON object.
 
-    python experiments/nusax/pieces.py MODEL text/*.txt
+python experiments/nusax/pieces.py MODEL text/*.txt
 """
 
 import json
