@@ -26,7 +26,7 @@ from pathlib import Path
 
 import click
 import yaml
-from merge import SHAPES, STOCK_FLAGS, make_models, recipe, timed
+from merge import SHAPES, STOCK_FLAGS, make_models, read_through, recipe, timed
 
 FACTORS, DENSITIES = 10, 9
 STUBBED = """
@@ -142,9 +142,7 @@ def stubbed(folder: Path, *arguments: str) -> tuple[float, float]:
 def without_evaluation(folder: Path, merges: int) -> None:
     (folder / "sweep.yml").write_text(yaml.safe_dump(recipe("xlt_additive", None, None)))
     for path in folder.glob("*/model.safetensors"):  # whoever comes first would pay for reading from the disk
-        with path.open("rb", buffering=0) as file:
-            while file.read(1 << 24):
-                pass
+        read_through(path)
     seconds, memory = stubbed(folder, "--weight", "0.1:1.0:0.1")
     click.echo(f"{FACTORS} factors: taxlt sweep {seconds:.1f} s")
     documents = []

@@ -71,10 +71,11 @@ def _panel(study: Study, options: Options) -> plots.Panel | None:
     def mean(row: Mapping[str, float]) -> float:
         return 100 * fmean(row[language] for language in languages)
 
+    styles = [*CURVES, *(variant for variant in grids if variant not in CURVES)]
     curves = tuple(
         plots.Curve(
             METHODS.get(variant, variant),
-            CURVES.index(variant) if variant in CURVES else len(CURVES),
+            styles.index(variant),
             tuple((weight, mean(of_variant[weight])) for weight in sorted(of_variant)),
         )
         for variant, of_variant in grids.items()

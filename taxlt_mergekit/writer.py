@@ -5,6 +5,7 @@ third of a merge. A safetensors file starts with a header that has every tensor'
 padded: so room is left for it, tensors are written as they come, and the header last.
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -121,10 +122,11 @@ def stream_output(tasks: list[Any]) -> list[Any]:
 def _step_back() -> None:
     """Let the threads that merge go first: a loop divided among cores waits for the slowest of them.
 
-    Not by more: among other processes' work, the lowest priority would hardly ever write.
+    By five steps and not to the lowest priority, which would hardly ever write beside other processes.
     """
     if sys.platform == "linux":  # where priorities are a thread's own
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + 5)
+        with contextlib.suppress(OSError):  # a container may forbid it; then merging is a little slower
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + 5)
 
 
 def _append(file: BinaryIO, tensor: torch.Tensor) -> None:
