@@ -55,7 +55,7 @@ class _CallbackLoader:
         # The module keeps its own loader, so that nothing after this sees ours.
         module.__loader__ = module.__spec__.loader = self._loader
         collects = gc.isenabled()
-        gc.disable()  # what an import makes stays; looking for garbage in it is a seventh of mergekit's time
+        gc.disable()  # what an import makes stays; looking for garbage in it takes half a second
         try:
             self._loader.exec_module(module)
         finally:
