@@ -70,7 +70,7 @@ def recipe(method: str, density: float | None, scope: str | None) -> dict:
     return document | ({"parameters": shared} if shared else {})
 
 
-def timed(command: list[str], cwd: Path) -> tuple[float, float]:
+def timed(command: list[str], cwd: Path, **environment: str) -> tuple[float, float]:
     """Seconds and peak resident memory in GB of one whole process, started on a disk at rest."""
     os.sync()
     start = time.perf_counter()
@@ -80,7 +80,13 @@ def timed(command: list[str], cwd: Path) -> tuple[float, float]:
         "sys.stderr.write(done.stderr[-2000:] if done.returncode else ''); "
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(done.returncode)"
     )
-    done = subprocess.run([sys.executable, "-c", code, *command], cwd=cwd, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command],
+        cwd=cwd,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+    )
     seconds = time.perf_counter() - start
     if done.returncode:
         raise click.ClickException(f"{' '.join(command)}: {done.stderr}")
@@ -141,7 +147,8 @@ def compare(place, program, rounds, label, method, stock, density, scopes) -> No
             shutil.rmtree(place / "out", ignore_errors=True)
             runs[scope].append(timed([program, f"{name}.yml", "out"], place))
         shutil.rmtree(place / "out", ignore_errors=True)
-        runs[stock].append(timed([program, f"{stock}.yml", "out", *STOCK_FLAGS], place))
+        command = [program, f"{stock}.yml", "out", *STOCK_FLAGS]
+        runs[stock].append(timed(command, place, TAXLT_NO_AUTOLOAD="1"))  # as if we were not installed
     for scope in scopes:
         ratios = [
             [a / b for a, b in zip(x, y, strict=True)] for x, y in zip(runs[scope], runs[stock], strict=True)

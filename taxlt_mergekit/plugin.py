@@ -3,7 +3,9 @@
 Each function takes the host's module and changes it in place; calling it twice changes nothing more.
 """
 
+import atexit
 import functools
+import gc
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -101,8 +103,8 @@ def wrap_run_merge(merge: ModuleType) -> None:
             vars(module)["run_merge"] = run_merge
 
 
-def explain_yaml_errors(run_yaml: ModuleType) -> None:
-    """mergekit.scripts.run_yaml: a recipe that cannot be parsed is one line, not a traceback."""
+def complete_command(run_yaml: ModuleType) -> None:
+    """mergekit.scripts.run_yaml: a recipe that cannot be parsed is one line, and the process ends at once."""
     command = run_yaml.main
     stock = command.callback
     if hasattr(stock, "__taxlt__"):
@@ -115,6 +117,8 @@ def explain_yaml_errors(run_yaml: ModuleType) -> None:
 
         from taxlt_mergekit.errors import UserError
 
+        # Before it ends, Python looks for garbage in everything that was imported, for more than a second.
+        atexit.register(gc.freeze)
         recipe = kwargs.get("config_file", "the recipe")
         try:
             return stock(*args, **kwargs)

@@ -326,7 +326,10 @@ def finish(trainer: VectorTrainer, run: Run) -> None:
     """Put the best checkpoint into the output folder as a model of its own, and remove the checkpoints."""
     state = trainer.state
     staging = run.output / STAGING
-    shutil.rmtree(staging, ignore_errors=True)
+    if is_main():
+        shutil.rmtree(staging, ignore_errors=True)
+    # A slower process may still be reading the best checkpoint, which is removed below.
+    trainer.accelerator.wait_for_everyone()
     if run.settings.merge_lora:
         trainer.model = dense(trainer.accelerator.unwrap_model(trainer.model))
     trainer.save_model(str(staging))

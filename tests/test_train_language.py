@@ -6,6 +6,7 @@ import math
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ import transformers
 import yaml
 from safetensors.torch import load_file
 
+from taxlt_mergekit import training
 from tests.hosts import console
 from tests.tiny_models import tiny_gpt2, tiny_xlmr
 from tests.training_helpers import SHORT, assert_same_weights, refused, sentences, train
@@ -348,6 +350,22 @@ def test_two_processes_share_the_batch(without_dropout, tmp_path):
     assert done.code == 0, done.stderr[-3000:]
     assert done.stdout.count("batch            8 = 4 a device × 1 accumulated × 2 devices") == 1
     assert_close(tmp_path / "out", expected)
+
+
+def test_a_slower_process_takes_nothing_from_the_first(tmp_path, monkeypatch):
+    being_saved = tmp_path / training.STAGING / "model.safetensors"
+    being_saved.parent.mkdir()
+    being_saved.touch()
+    happened = []
+    trainer = SimpleNamespace(
+        state=None,
+        accelerator=SimpleNamespace(wait_for_everyone=lambda: happened.append("waited")),
+        save_model=lambda folder: happened.append("saved"),
+    )
+    monkeypatch.setattr(training, "is_main", lambda: False)
+    training.finish(trainer, SimpleNamespace(output=tmp_path, settings=SimpleNamespace(merge_lora=False)))
+    assert happened == ["waited", "saved"]
+    assert being_saved.exists()
 
 
 def test_bf16_on_a_cpu_only_when_asked(small_xlmr, small_text, tmp_path):
