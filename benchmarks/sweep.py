@@ -31,7 +31,9 @@ from merge import SHAPES, STOCK_FLAGS, make_models, read_through, recipe, timed
 FACTORS, DENSITIES = 10, 9
 STUBBED = """
 import sys
-from taxlt_mergekit import scoring
+from taxlt_mergekit._startup import ImportsStay
+with ImportsStay():
+    from taxlt_mergekit import scoring
 scoring.Scorer.score = lambda self, task: ({"acc": 0.5}, None)
 from taxlt_mergekit.cli import main
 main(["sweep", *sys.argv[1:]], prog_name="taxlt")

@@ -54,22 +54,28 @@ class _CallbackLoader:
     def exec_module(self, module):
         # The module keeps its own loader, so that nothing after this sees ours.
         module.__loader__ = module.__spec__.loader = self._loader
-        collects = gc.isenabled()
-        gc.disable()  # what an import makes stays; looking for garbage in it takes half a second
-        try:
+        with ImportsStay():
             self._loader.exec_module(module)
-        finally:
-            if collects:
-                _call_everything_old()
-                gc.enable()
         _complete(module)
 
 
-def _call_everything_old():
-    """Spare the next collections, which go through what is young, another half a second."""
-    if not gc.get_freeze_count():  # somebody else's frozen objects stay so
-        gc.freeze()
-        gc.unfreeze()
+class ImportsStay:
+    """No garbage collection meanwhile: what an import makes stays, and looking through it takes a second.
+
+    Collections afterwards find it among the old objects, which they seldom go through.
+    """
+
+    def __enter__(self):
+        self._collects = gc.isenabled()
+        gc.disable()
+
+    def __exit__(self, *_):
+        if not self._collects:
+            return
+        if not gc.get_freeze_count():  # what somebody else froze stays so
+            gc.freeze()
+            gc.unfreeze()
+        gc.enable()
 
 
 def _complete(module):

@@ -1,5 +1,7 @@
 """The console command `taxlt`. A command is imported when it is called, so that `taxlt --help` is quick."""
 
+import atexit
+import gc
 import importlib
 
 import click
@@ -41,3 +43,4 @@ def main() -> None:
 
     Merging and evaluation run through the hosts' own commands, mergekit-yaml and lm_eval.
     """
+    atexit.register(gc.freeze)  # else Python goes through all that was imported once more, for a second

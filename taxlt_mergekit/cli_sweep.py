@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
+from taxlt_mergekit._startup import ImportsStay
 from taxlt_mergekit.errors import UserError
 from taxlt_mergekit.results import MODEL, Cell, Parameters
 
@@ -125,7 +126,8 @@ def command(
     if not (batch_size == "auto" or (batch_size.isdecimal() and int(batch_size) > 0)):
         raise UserError(f"--batch-size {batch_size}: a number above 0, or auto")
 
-    from taxlt_mergekit import sweep
+    with ImportsStay():
+        from taxlt_mergekit import sweep
     from taxlt_mergekit.choice import choose, write_chosen
 
     read = [sweep.read_recipe(path, tasks, test_tasks) for path in dict.fromkeys(recipes)]

@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from taxlt_mergekit import training_settings as ts
+from taxlt_mergekit._startup import ImportsStay
 from taxlt_mergekit.errors import UserError
 
 VARIADIC = ("--corpus", "--validation", "--lora-target-modules")
@@ -320,7 +321,8 @@ def language(ctx: click.Context, config: Path | None, resume: bool, **given: Any
     """
     settings = collect("language", ctx, _without_empty(given), config)
     _quiet()
-    from taxlt_mergekit import training, training_runs
+    with ImportsStay():
+        from taxlt_mergekit import training, training_runs
 
     assert isinstance(settings, ts.LanguageSettings)
     with training.closing_processes():
@@ -378,7 +380,8 @@ def task(ctx: click.Context, config: Path | None, resume: bool, **given: Any) ->
     """
     settings = collect("task", ctx, _without_empty(given), config)
     _quiet()
-    from taxlt_mergekit import training, training_runs
+    with ImportsStay():
+        from taxlt_mergekit import training, training_runs
 
     assert isinstance(settings, ts.TaskSettings)
     with training.closing_processes():

@@ -52,6 +52,7 @@ class MemoryMerge:
         heads = set(output._layout.head)
         self._planned = [(weight.name, task) for weight, task in planner._tensors if weight.name not in heads]
         self._cutoffs: dict[tuple, dict[str, Cutoff]] = {}
+        self._finite: set[str] = set()  # tensors whose inputs were merged once
 
     @property
     def languages(self) -> dict[ModelReference, str]:
@@ -77,6 +78,7 @@ class MemoryMerge:
             result = self._at(point, name, task, target).execute(tensors)
             if result.data_ptr() != target.data_ptr():  # an integer buffer, which is handed through
                 target.copy_(result)
+            self._finite.add(name)
 
     def close(self, still_needed: set[ModelReference]) -> None:
         """Let go of the checkpoints that no later recipe names."""
@@ -103,7 +105,7 @@ class MemoryMerge:
             weight = point.source_weight if role == "source" else point.target_weight
             bound["weight"] = bound["weight"] if weight is None else weight
             bound["density"] = bound["density"] if point.density is None else point.density
-        shared = dict(task.parameters.items()) | {"record": None}
+        shared = dict(task.parameters.items()) | {"record": None, "known_finite": name in self._finite}
         if target.device.type == "cpu":  # where the checkpoints are
             shared["out"] = target
         if point.density is not None and point.density < 1:

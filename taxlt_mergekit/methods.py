@@ -62,7 +62,8 @@ class CrossLingualMerge(GroupMergeMethod):
     """θ' = θ₀ + λ_T τ_T ± Σ λ_s τ_s + Σ λ_t τ_t for one tensor at a time (equations 2 and 3).
 
     `base` is θ₀. Besides the parameters of its spec, a merge of whole checkpoints may pass `cutoffs` (model →
-    cutoff of this tensor, found beforehand), `record` (a `Record` to fill) and `out` (where to write).
+    cutoff of this tensor, found beforehand), `record` (a `Record` to fill), `out` (where to write) and
+    `known_finite` (an earlier merge of these inputs found no NaN; then there is no record to fill).
     """
 
     def __init__(self, name: str, pretty_name: str, source_sign: int):
@@ -130,7 +131,13 @@ class CrossLingualMerge(GroupMergeMethod):
                     _refuse_group(group)
                     raise
             terms.append(Term(entry.tensor, weight, cutoff))
-        result, squares = combine(base.tensor, terms, dtype=out_dtype, out=parameters.get("out"))
+        result, squares = combine(
+            base.tensor,
+            terms,
+            dtype=out_dtype,
+            out=parameters.get("out"),
+            norms=not parameters.get("known_finite"),
+        )
         if not all(map(_finite, squares)):
             _refuse_group(group)
         if (record := parameters.get("record")) is not None:

@@ -117,8 +117,7 @@ def complete_command(run_yaml: ModuleType) -> None:
 
         from taxlt_mergekit.errors import UserError
 
-        # Before it ends, Python looks for garbage in everything that was imported, for more than a second.
-        atexit.register(gc.freeze)
+        atexit.register(gc.freeze)  # else Python goes through all that was imported once more, for a second
         recipe = kwargs.get("config_file", "the recipe")
         try:
             return stock(*args, **kwargs)

@@ -210,6 +210,15 @@ def test_norms_tell_of_values_that_are_not_finite():
         assert math.isfinite(squares[0]) and math.isfinite(squares[1]) and not math.isfinite(squares[2])
 
 
+@given(st.data(), st.integers(1, 40), st.sampled_from([1.0, 0.7]))
+@settings(max_examples=100, deadline=None)
+def test_without_norms_the_result_is_the_same_bit_for_bit(data, n, weight):
+    base, task, target = (torch.tensor(data.draw(st.lists(values, min_size=n, max_size=n))) for _ in range(3))
+    terms = [Term(task, weight), Term(target, -0.3)]
+    result, squares = combine(base, terms, norms=False)
+    assert torch.equal(result, combine(base, terms)[0]) and squares == [0, 0, 0]
+
+
 def test_empty_and_scalar_tensors():
     assert combine(torch.empty(0, 3), [Term(torch.empty(0, 3), 1.0)])[0].shape == (0, 3)
     assert combine(torch.tensor(1.0), [Term(torch.tensor(3.0), 0.5)])[0].item() == 2.0
