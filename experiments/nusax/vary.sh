@@ -27,7 +27,7 @@ vary() { # NAME SEED WEIGHTS STEPS RATE TARGET...
     mkdir -p "$folder/vectors/minilm"
     ln -sfn ../../minilm "$folder/minilm"
     ln -sfn ../../recipes "$folder/recipes"
-    ln -sfn "../../../../../seed-$seed/vectors/minilm/task" "$folder/vectors/minilm/task"
+    ln -sfn "../../../../seed-$seed/vectors/minilm/task" "$folder/vectors/minilm/task"
     (
         cd "$folder"
         for code in "$@"; do
