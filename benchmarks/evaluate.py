@@ -26,7 +26,7 @@ import click
 LABELS = ["entailment", "neutral", "contradiction"]
 FIRST_PASS = """
 import os, time
-from taxlt_mergekit.classifier_lm import SequenceClassifierLM
+from taxlt_mergekit.evaluate.classifier import SequenceClassifierLM
 def first(self, **inputs):
     print(f"{time.time() - float(os.environ['STARTED']):.1f}", flush=True)
     os._exit(0)
@@ -74,8 +74,8 @@ def main(language: str, batch_size: int, rounds: int, threads: int) -> None:
     from lm_eval.tasks import TaskManager
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, logging
 
-    from taxlt_mergekit.classifier_lm import SequenceClassifierLM
-    from taxlt_mergekit.task_files import task_folder
+    from taxlt_mergekit.evaluate.classifier import SequenceClassifierLM
+    from taxlt_mergekit.paper.tasks import task_folder
 
     logging.set_verbosity_error()
     torch.set_num_threads(threads)

@@ -31,9 +31,9 @@ from merge import SHAPES, STOCK_FLAGS, make_models, read_through, recipe, timed
 FACTORS, DENSITIES = 10, 9
 STUBBED = """
 import sys
-from taxlt_mergekit._startup import ImportsStay
+from taxlt_mergekit.process import ImportsStay
 with ImportsStay():
-    from taxlt_mergekit import scoring
+    from taxlt_mergekit.evaluate import scorer as scoring
 scoring.Scorer.score = lambda self, task: ({"acc": 0.5}, None)
 from taxlt_mergekit.cli import main
 main(["sweep", *sys.argv[1:]], prog_name="taxlt")
@@ -49,7 +49,8 @@ print(time.perf_counter() - start)
 COUNTED = """
 import json, sys, time
 began = time.perf_counter()
-from taxlt_mergekit import scoring, sweep
+from taxlt_mergekit.evaluate import scorer as scoring
+from taxlt_mergekit.sweep import run as sweep
 from taxlt_mergekit.cli import main
 forward, cells = [], []
 def counted(inner, times):

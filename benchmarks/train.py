@@ -39,7 +39,7 @@ def make_text(path: Path, megabytes: float) -> None:
 def make_model(folder: Path, text: Path, hidden: int, layers: int) -> None:
     """A random XLM-R of a given width and depth, with a tokenizer of the text."""
     sys.path.insert(0, str(Path(__file__).parents[1]))
-    from tests.tiny_models import tiny_xlmr
+    from tests.helpers.tiny_models import tiny_xlmr
 
     with text.open(encoding="utf-8") as file:
         lines = [line for line, _ in zip(file, range(5000), strict=False)]
@@ -50,9 +50,10 @@ def throughput(folder: Path, rounds: int, steps: int) -> None:
     import datasets
     import transformers
 
-    from taxlt_mergekit import training, training_runs
-    from taxlt_mergekit.training_console import StopOnSignal
-    from taxlt_mergekit.training_settings import LanguageSettings
+    from taxlt_mergekit.train import prepare as training_runs
+    from taxlt_mergekit.train import run as training
+    from taxlt_mergekit.train.console import StopOnSignal
+    from taxlt_mergekit.train.settings import LanguageSettings
 
     transformers.utils.logging.set_verbosity_error()
     text = folder / "text.txt"

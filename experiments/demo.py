@@ -13,9 +13,9 @@ from statistics import fmean
 import click
 from scipy.stats import binomtest
 
-from taxlt_mergekit import demo_files as files
-from taxlt_mergekit.demo_results import COLUMNS, CONTROL, NAMES, Outcome, read_outcome, table
-from taxlt_mergekit.results import MODEL
+from taxlt_mergekit.demo import files
+from taxlt_mergekit.demo.results import COLUMNS, CONTROL, NAMES, Outcome, read_outcome, table
+from taxlt_mergekit.paper.variants import MODEL
 
 
 @click.command()

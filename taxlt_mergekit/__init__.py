@@ -1,7 +1,7 @@
 """Task arithmetic for cross-lingual transfer, as a plugin for mergekit and lm-eval.
 
 Importing this package imports nothing heavy: it runs at every interpreter start of an environment in
-which it is installed (see `_startup`).
+which it is installed (see `hosts.hook`).
 """
 
 __version__ = "0.1.0"
@@ -14,6 +14,6 @@ def register() -> None:
     An installed package does this by itself at interpreter start. Call it where that road is off
     (``python -S``, ``TAXLT_NO_AUTOLOAD=1``, a checkout on ``PYTHONPATH``). Calling it again changes nothing.
     """
-    from taxlt_mergekit._startup import register_now
+    from taxlt_mergekit.hosts.hook import register_now
 
     register_now()

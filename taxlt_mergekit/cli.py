@@ -1,21 +1,29 @@
 """The console command `taxlt`. A command is imported when it is called, so that `taxlt --help` is quick."""
 
-import atexit
-import gc
 import importlib
 
 import click
 
 from taxlt_mergekit import __version__
+from taxlt_mergekit.process import end_at_once
 
 # Command -> where its click command is, and the line that `taxlt --help` shows (kept here so that the
 # list needs no import of torch).
 COMMANDS = {
-    "train": ("taxlt_mergekit.cli_train:train", "Train a language vector or a task vector."),
-    "sweep": ("taxlt_mergekit.cli_sweep:command", "Search scaling factors and densities on validation data."),
-    "report": ("taxlt_mergekit.cli_report:command", "Tables and figures of results, beside the paper's."),
-    "demo": ("taxlt_mergekit.cli_demo:command", "The method in miniature, from nothing, in a few minutes."),
-    "recipes": ("taxlt_mergekit.recipes:command", "Write the paper's mergekit recipes, merge_configs/."),
+    "train": ("taxlt_mergekit.train.command:train", "Train a language vector or a task vector."),
+    "sweep": (
+        "taxlt_mergekit.sweep.command:command",
+        "Search scaling factors and densities on validation data.",
+    ),
+    "report": ("taxlt_mergekit.report.command:command", "Tables and figures of results, beside the paper's."),
+    "demo": (
+        "taxlt_mergekit.demo.command:command",
+        "The method in miniature, from nothing, in a few minutes.",
+    ),
+    "recipes": (
+        "taxlt_mergekit.paper.command:recipes",
+        "Write the paper's mergekit recipes, merge_configs/.",
+    ),
 }
 
 
@@ -43,4 +51,4 @@ def main() -> None:
 
     Merging and evaluation run through the hosts' own commands, mergekit-yaml and lm_eval.
     """
-    atexit.register(gc.freeze)  # else Python goes through all that was imported once more, for a second
+    end_at_once()

@@ -1,7 +1,5 @@
 """The one error that users see."""
 
-import sys
-
 import click
 
 
@@ -13,21 +11,16 @@ class UserError(click.ClickException, ValueError):
     """
 
 
-def one_line_errors() -> None:
-    """Have an uncaught `UserError` end the program with its one line and exit code 1.
+def one_line(error: BaseException, longest: int = 300) -> str:
+    """A library's error as part of a one-line message: all of its text, or its kind where it has none.
 
-    For `lm_eval`, whose command line prints the traceback of any error. Python callers are not affected:
-    the exception reaches them as any other. Calling it again changes nothing.
+    Args:
+        longest: characters that are kept.
     """
-    if getattr(sys.excepthook, "prints_user_errors", False):
-        return
-    previous = sys.excepthook
+    return " ".join(str(error).split())[:longest] or type(error).__name__
 
-    def hook(kind, error, traceback):
-        if isinstance(error, UserError):
-            error.show()
-        else:
-            previous(kind, error, traceback)
 
-    hook.prints_user_errors = True  # type: ignore[attr-defined]
-    sys.excepthook = hook
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, where the others are a traceback or a list of advice."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training_helpers import small_cache, small_rows, small_text, small_xlmr  # noqa: F401
+from tests.helpers.training import small_cache, small_rows, small_text, small_xlmr  # noqa: F401
 
 
 @pytest.fixture(scope="session")

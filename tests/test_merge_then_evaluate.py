@@ -2,11 +2,11 @@
 
 from sklearn.metrics import accuracy_score
 
-from taxlt_mergekit.data import benchmark_rows
-from tests.evaluation_helpers import plain_scores, results
-from tests.families import LABELS, build
-from tests.hosts import console
-from tests.test_merge import merge, recipe
+from taxlt_mergekit.paper.rows import benchmark_rows
+from tests.helpers.evaluation import plain_scores, results
+from tests.helpers.families import LABELS, build
+from tests.helpers.hosts import console
+from tests.merge.test_merge import merge, recipe
 
 POSITIONS = 38  # of the tiny XLM-R's 40, two come before the first token
 

@@ -5,8 +5,8 @@ from statistics import fmean
 
 import pytest
 
-from taxlt_mergekit.results import read_cells
-from tests.hosts import console
+from taxlt_mergekit.cells.store import read_cells
+from tests.helpers.hosts import console
 
 ROOT = Path(__file__).parents[1]
 RESULTS = "experiments/nusax/results"

@@ -1,7 +1,10 @@
 """The class of these tasks: taxlt-mergekit's where it is installed, lm-eval's own elsewhere."""
 
 try:
-    from taxlt_mergekit.benchmark_task import BenchmarkTask as Base
+    import taxlt_mergekit
+    from taxlt_mergekit.evaluate.task import BenchmarkTask as Base
+
+    taxlt_mergekit.register()  # where TAXLT_NO_AUTOLOAD keeps it from doing so by itself
 except ImportError:
     from lm_eval.api.task import ConfigurableTask as Base
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import click
 
-from taxlt_mergekit.collect import collect
-from taxlt_mergekit.results import MODEL
-from taxlt_mergekit.study import studies, weight_label
+from taxlt_mergekit.cells.collect import collect
+from taxlt_mergekit.paper.variants import MODEL
+from taxlt_mergekit.report.study import studies, weight_label
 
 
 @click.command()

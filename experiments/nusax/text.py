@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from taxlt_mergekit.task_data import near_duplicates
+from taxlt_mergekit.train.rows import near_duplicates
 
 # Code → the file's name in mono/ and the folder in nusax/.
 LANGUAGES = {

@@ -13,7 +13,7 @@ export HF_HUB_OFFLINE=1
 : "${PRECISION:=--bf16}"
 cd "$OUT"
 
-eval_tasks=$(python -c "from taxlt_mergekit.task_files import task_folder; print(task_folder())")/nusax_senti
+eval_tasks=$(python -c "from taxlt_mergekit.paper.tasks import task_folder; print(task_folder())")/nusax_senti
 mkdir -p tasks
 cp "$eval_tasks"/{nusax_senti_common_yaml,*.py} tasks
 for code in mad bbc; do

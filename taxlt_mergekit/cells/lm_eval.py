@@ -1,0 +1,195 @@
+"""Reads what ``lm_eval --output_path DIR --log_samples`` writes, as cells: one for every task."""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from taxlt_mergekit.cells.store import Cell, Documents, Parameters
+from taxlt_mergekit.errors import UserError
+from taxlt_mergekit.paper import catalog
+from taxlt_mergekit.paper.catalog import Split, known_tasks
+from taxlt_mergekit.paper.variants import MODEL, split_recipe_name, variant_of
+
+# lm-eval puts the time of the run at the end of the names of its files.
+DATED = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)\.json$")
+
+
+def is_results_file(path: Path) -> bool:
+    """Whether a file has a name that lm-eval gives to its results."""
+    return path.suffix == ".json" and (path.name.startswith("results_") or bool(DATED.search(path.name)))
+
+
+def read_lm_eval(
+    path: Path, label: Callable[[str, Path], str | None] = lambda name, path: None
+) -> list[Cell]:
+    """The cells of one results file of lm-eval, and of the samples files of the same run beside it.
+
+    θ₀, variant and λ come from the model's `mergekit_config.yml` where the model is still there and our
+    methods merged it; else θ₀ from a folder named like one of the paper's models, and the variant from the
+    folder's name (`quy_plus_tgt`, `task/multinli`); else the variant is the folder's name as it is. Runs with
+    ``--limit`` are named so, since their scores do not compare with others.
+
+    Args:
+        path: `results_<date>.json`.
+        label: the variant that the user names a model, or None; gets the model as lm-eval was given it, and
+            `path`.
+
+    Returns:
+        One cell a task, `model` empty where θ₀ is not known. `documents` are null without samples, and where
+        a task's samples do not tell a label (anything but multiple choice).
+
+    Raises:
+        UserError: not a results file of lm-eval.
+    """
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+        results, configs = run["results"], run["configs"]
+        name = str(run.get("model_name") or run["config"]["model"])
+        tasks = {task: dict(results[task]) for task in configs if task in results}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a results file of lm_eval ({type(error).__name__}: {error})") from None
+    date = DATED.search(path.name)
+    versions = {
+        package: str(run[field])
+        for package, field in (("lm_eval", "lm_eval_version"), ("transformers", "transformers_version"))
+        if run.get(field)
+    }
+    cells = []
+    for task, values in tasks.items():
+        split: Split = "test" if configs[task].get("test_split") else "dev"
+        benchmark, language, split = known_tasks().get(task, (None, None, split))
+        variant, model, parameters = _describe(name, language)
+        variant = label(name, path) or variant
+        counts = run.get("n-samples", {}).get(task, {})
+        if counts.get("effective") != counts.get("original"):
+            variant += " (--limit)"
+        samples = path.with_name(f"samples_{task}_{date[1]}.jsonl") if date else None
+        cells.append(
+            Cell(
+                key=hashlib.sha256(f"{path.parent.resolve()}\n{name}\n{task}".encode()).hexdigest(),
+                benchmark=benchmark,
+                language=language,
+                variant=variant,
+                model=model,
+                parameters=parameters,
+                split=split,
+                task=task,
+                metrics=plain_metrics(values),
+                documents=_documents(samples, configs[task]) if samples and samples.is_file() else None,
+                versions=versions,
+            )
+        )
+    return cells
+
+
+def plain_metrics(values: Mapping[str, Any]) -> dict[str, float]:
+    """`acc,none` -> `acc`; of several filters the first that lm-eval lists counts."""
+    metrics: dict[str, float] = {}
+    for name, value in values.items():
+        metric, comma, _ = name.partition(",")
+        if comma and isinstance(value, int | float) and math.isfinite(value):
+            metrics.setdefault(metric, float(value))
+    return metrics
+
+
+def _describe(name: str, language: str | None) -> tuple[str, str, Parameters]:
+    """Variant, θ₀ and parameters of the model that lm-eval was given as `name`."""
+    path = Path(name)
+    folders = {entry.folder: entry.id for entry in catalog.load().models.values()}
+    model = next((folders[part] for part in reversed(path.parts) if part in folders), "")
+    task_vectors = {entry.task_vector for entry in catalog.load().benchmarks.values()}
+    if path.name in task_vectors and path.parent.name == "task":
+        return MODEL, model, Parameters()
+    named = split_recipe_name(path.name)
+    if named and _made_for_another(named[0] or "", language):
+        return path.name, model, Parameters()
+    recipe = _recipe(path / "mergekit_config.yml")
+    if recipe is None:
+        return (named[1] if named else path.name), model, Parameters()
+    variant, model, parameters, targets = recipe
+    if any(_made_for_another(Path(target).name, language) for target in targets):
+        variant = path.name
+    return variant, model, parameters
+
+
+def _made_for_another(prefix: str, language: str | None) -> bool:
+    """Whether a recipe's prefix (`marc_de`) or a vector's folder (`de`) is of another language."""
+    codes = {code for entry in catalog.load().benchmarks.values() for code in entry.languages}
+    code = prefix.rpartition("_")[2]
+    return language is not None and code in codes and code != language
+
+
+def _recipe(path: Path) -> tuple[str, str, Parameters, list[str]] | None:
+    """Variant, θ₀, parameters and target models of the recipe that a merged model carries, if it is ours."""
+    if not path.is_file():
+        return None
+    try:
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+        weights: dict[str, set[float]] = {"source": set(), "target": set()}
+        densities: set[float] = set()
+        targets = []
+        for entry in recipe["models"]:
+            parameters = entry.get("parameters") or {}
+            if parameters.get("role") in weights:
+                weights[parameters["role"]].add(float(parameters["weight"]))
+                densities.add(float(parameters.get("density", 1.0)))
+                targets += [str(entry["model"])] if parameters["role"] == "target" else []
+        variant = variant_of(recipe["merge_method"], [role for role, values in weights.items() if values])
+        if variant is None or any(len(values) > 1 for values in (*weights.values(), densities)):
+            return None
+        shared = recipe.get("parameters") or {}
+        sparse = densities != {1.0}
+        return (
+            variant,
+            str(recipe["base_model"]),
+            Parameters(
+                source_weight=next(iter(weights["source"]), None),
+                target_weight=next(iter(weights["target"]), None),
+                density=densities.pop() if sparse else None,
+                select=shared.get("select", "top") if sparse else None,
+                scope=shared.get("scope", "global") if sparse else None,
+            ),
+            targets,
+        )
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, yaml.YAMLError):
+        # Another method's recipe, or λ that differ by layer: the folder's name has to do.
+        return None
+
+
+def _documents(path: Path, config: Mapping[str, Any]) -> Documents | None:
+    """Label indices from a samples file: the target, and the choice with the highest log-likelihood."""
+    if config.get("output_type") != "multiple_choice":
+        return None
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not a samples file of lm_eval ({type(error).__name__}: {error})") from None
+    try:
+        rows = sorted(
+            (row for row in rows if row["filter"] == rows[0]["filter"]), key=lambda row: row["doc_id"]
+        )
+        return Documents(
+            target=tuple(_target(row, config.get("doc_to_choice")) for row in rows),
+            # As lm-eval does it: the first of equals.
+            prediction=tuple(
+                int(np.argmax([float(choice[0]) for choice in row["filtered_resps"]])) for row in rows
+            ),
+        )
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+        # Several right choices, or none: there is no label index.
+        return None
+
+
+def _target(row: Mapping[str, Any], choices: Any) -> int:
+    if row["target"].isdecimal():
+        return int(row["target"])
+    if not isinstance(choices, list):
+        choices = [request["arg_1"].strip() for request in row["arguments"].values()]
+    return choices.index(row["target"])

@@ -1,0 +1,233 @@
+"""`xlt_additive` and `xlt_analogy` as mergekit methods: which tensor is which, and with which λ."""
+
+import threading
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from mergekit.merge_methods import registry
+from mergekit.merge_methods.base import (
+    BasePolicy,
+    BatchOptions,
+    GroupMergeMethod,
+    InputContract,
+    MergeMethodSpec,
+    OptionalTensorPolicy,
+    ParameterScope,
+    ParameterSpec,
+    TensorGroup,
+)
+from torch import Tensor
+
+from taxlt_mergekit.errors import UserError
+from taxlt_mergekit.merge.arithmetic import Term, combine, norm_ratio
+from taxlt_mergekit.merge.cutoffs import global_cutoffs, tensor_cutoff
+from taxlt_mergekit.merge.sparsity import Cutoff, NotFiniteError, Scope, Select
+
+Role = Literal["task", "source", "target"]
+
+PAPER_URL = "https://aclanthology.org/2024.eacl-short.12"
+
+PARAMETERS = (
+    ParameterSpec("role", Role, ParameterScope.NON_BASE, description="task, source or target"),
+    ParameterSpec("weight", float | None, ParameterScope.NON_BASE, None, "λ; 1.0 for the task model"),
+    ParameterSpec("density", float, ParameterScope.NON_BASE, 1.0, "share of the vector that is kept"),
+    ParameterSpec("select", Select, ParameterScope.SHARED, "top", "keep the largest or the smallest"),
+    ParameterSpec("scope", Scope, ParameterScope.SHARED, "global", "one threshold a vector, or one a tensor"),
+)
+
+
+@dataclass
+class Record:
+    """What a merge learns about its vectors on the way: squared norms, summed over tensors."""
+
+    base: dict[Hashable, float] = field(default_factory=dict)
+    vector: dict[Hashable, float] = field(default_factory=dict)
+    _lock: Any = field(default_factory=threading.Lock, repr=False)
+
+    def add(self, model: Hashable, base_square: float, vector_square: float) -> None:
+        with self._lock:
+            self.base[model] = self.base.get(model, 0.0) + base_square
+            self.vector[model] = self.vector.get(model, 0.0) + vector_square
+
+    def ratio(self, model: Hashable) -> float:
+        """‖τ‖ / ‖θ₀‖ over the tensors that both have."""
+        return norm_ratio(self.vector[model], self.base[model])
+
+
+class CrossLingualMerge(GroupMergeMethod):
+    """θ' = θ₀ + λ_T τ_T ± Σ λ_s τ_s + Σ λ_t τ_t for one tensor at a time (equations 2 and 3).
+
+    `base` is θ₀. Besides the parameters of its spec, a merge of whole checkpoints may pass `cutoffs` (model →
+    cutoff of this tensor, found beforehand), `record` (a `Record` to fill), `out` (where to write) and
+    `known_finite` (an earlier merge of these inputs found no NaN; then there is no record to fill).
+    """
+
+    def __init__(self, name: str, pretty_name: str, source_sign: int):
+        self.source_sign = source_sign
+        self.spec = MergeMethodSpec(
+            name=name,
+            pretty_name=pretty_name,
+            reference_url=PAPER_URL,
+            parameters=PARAMETERS,
+            contract=InputContract(base=BasePolicy.REQUIRED, min_inputs=2),
+            # A tensor of the task model alone is its head.
+            optional_tensor_policy=OptionalTensorPolicy.PASSTHROUGH_SINGLETON,
+        )
+
+    def _bind_parameters(
+        self, groups: Sequence[TensorGroup], parameters: Mapping[str, Any]
+    ) -> list[dict[str, Any]]:
+        """mergekit's Python calls come through here, with all tensors of the vectors."""
+        bound = super()._bind_parameters(groups, parameters)
+        return _with_global_cutoffs(groups, bound) if bound and bound[0]["scope"] == "global" else bound
+
+    def merge_group(self, group: TensorGroup, /, **parameters: Any) -> Tensor:
+        (result,) = self._execute((group,), [parameters], BatchOptions(), input_dtypes=[None])
+        return result
+
+    def _execute(
+        self,
+        groups: Sequence[TensorGroup],
+        parameters: list[dict[str, Any]],
+        options: BatchOptions,
+        *,
+        input_dtypes: Sequence[torch.dtype | None],
+        out_dtype: torch.dtype | None = None,
+    ) -> tuple[Tensor, ...]:
+        # mergekit's own loop would first convert whole inputs to one type; `combine` does so by the chunk.
+        return tuple(
+            self._merge(group, bound, out_dtype) for group, bound in zip(groups, parameters, strict=True)
+        )
+
+    def _merge(
+        self, group: TensorGroup, parameters: Mapping[str, Any], out_dtype: torch.dtype | None
+    ) -> Tensor:
+        base = group.base
+        assert base is not None, "the input contract requires a base"
+        roles = parameters["role"]
+        # The task vector comes first, so that λ_T = 1 starts the sum as θ_T itself.
+        entries = sorted(group.non_base, key=lambda entry: roles[entry.id] != "task")
+        cutoffs = parameters.get("cutoffs", {})
+        terms = []
+        for entry in entries:
+            weight = signed_weight(
+                str(entry.id), roles[entry.id], parameters["weight"][entry.id], self.source_sign
+            )
+            density = parameters["density"][entry.id]
+            cutoff = cutoffs.get(entry.id)
+            if cutoff is None and density < 1:
+                if parameters["scope"] == "global" and "cutoffs" not in parameters:
+                    raise UserError(
+                        f"{entry.id}: this command merges tensor by tensor, so scope 'global' has no "
+                        "whole vector to look at; use mergekit-yaml, or scope: tensor"
+                    )
+                try:
+                    cutoff = tensor_cutoff(base.tensor, entry.tensor, density, parameters["select"])
+                except NotFiniteError:
+                    _refuse_group(group)
+                    raise
+            terms.append(Term(entry.tensor, weight, cutoff))
+        result, squares = combine(
+            base.tensor,
+            terms,
+            dtype=out_dtype,
+            out=parameters.get("out"),
+            norms=not parameters.get("known_finite"),
+        )
+        if not all(map(_finite, squares)):
+            _refuse_group(group)
+        if (record := parameters.get("record")) is not None:
+            for entry, square in zip(entries, squares[1:], strict=True):
+                record.add(entry.id, squares[0], square)
+        return result
+
+
+def signed_weight(model: str, role: Role, weight: float | None, source_sign: int) -> float:
+    """λ with its sign in the sum: equation 3 subtracts the source vector; λ_T is 1 unless it is given."""
+    if weight is None:
+        if role == "task":
+            return 1.0
+        raise UserError(f"{model}: parameter 'weight' (λ) is missing; a {role} model needs one, such as 0.9")
+    return source_sign * weight if role == "source" else weight
+
+
+def refuse_non_finite(tensors: Mapping[str, Tensor], name: str | None) -> None:
+    """Name the model whose tensor holds a NaN or an infinity; returns where none does.
+
+    Args:
+        tensors: model → its tensor of this name.
+
+    Raises:
+        UserError: which model, which tensor, how many values.
+    """
+    for model, tensor in tensors.items():
+        bad = tensor.numel() - int(tensor.isfinite().count_nonzero())
+        if bad:
+            raise UserError(
+                f"{model}: tensor {name} has {bad} values that are NaN or infinite; "
+                "a merge needs finite weights"
+            )
+
+
+def _refuse_group(group: TensorGroup) -> None:
+    refuse_non_finite({str(entry.id): entry.tensor for entry in group.entries}, group.metadata.name)
+
+
+def _with_global_cutoffs(
+    groups: Sequence[TensorGroup], parameters: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Thresholds over all groups of one call of mergekit's Python interface."""
+    densities: dict[Hashable, set[float]] = {}
+    for group, bound in zip(groups, parameters, strict=True):
+        for entry in group.non_base:
+            densities.setdefault(entry.id, set()).add(bound["density"][entry.id])
+    cutoffs: list[dict[Hashable, Cutoff]] = [{} for _ in groups]
+    for model, values in densities.items():
+        density = one_density(str(model), values)
+        if density >= 1:
+            continue
+        holders = {
+            f"{index:09d}": {entry.id: entry for entry in group.entries}
+            for index, group in enumerate(groups)
+            if any(entry.id == model for entry in group.entries)
+        }
+        base_ids = {key: groups[int(key)].base for key in holders}
+
+        def pairs(model=model, holders=holders, base_ids=base_ids):
+            for key, entries in holders.items():
+                yield key, base_ids[key].tensor, entries[model].tensor
+
+        try:
+            found = global_cutoffs(pairs, density, parameters[0]["select"])
+        except NotFiniteError:
+            for key in holders:
+                _refuse_group(groups[int(key)])
+            raise
+        for key, cutoff in found.items():
+            cutoffs[int(key)][model] = cutoff
+    return [bound | {"cutoffs": found} for bound, found in zip(parameters, cutoffs, strict=True)]
+
+
+def one_density(model: str, values: set[float]) -> float:
+    """The density of a vector under scope `global`, which must be the same for all its tensors."""
+    if len(values) > 1:
+        low, high = min(values), max(values)
+        raise UserError(
+            f"{model}: density differs between tensors ({low:g} to {high:g}), but scope 'global' sets one "
+            "threshold over the whole vector; give one number, or scope: tensor"
+        )
+    return next(iter(values))
+
+
+def _finite(value: float) -> bool:
+    return value - value == 0
+
+
+additive = CrossLingualMerge("xlt_additive", "Cross-lingual task arithmetic (+SRC, +TGT)", source_sign=1)
+analogy = CrossLingualMerge("xlt_analogy", "Cross-lingual task analogy (−SRC+TGT)", source_sign=-1)
+METHODS = {method.spec.name: method for method in (additive, analogy)}
+
+for method in METHODS.values():
+    registry.register(method)

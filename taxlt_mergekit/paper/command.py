@@ -1,0 +1,56 @@
+"""`taxlt recipes`: writes the paper's recipes, or checks that a folder holds them."""
+
+from pathlib import Path
+
+import click
+
+from taxlt_mergekit.errors import UserError
+from taxlt_mergekit.paper.catalog import Model, load
+from taxlt_mergekit.paper.recipes import recipe_files
+
+
+@click.command()
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("merge_configs"),
+    show_default=True,
+    help="Folder to write the recipes to.",
+)
+@click.option("--model", metavar="ID", help="Another θ₀ in place of the paper's: a folder or the hub's name.")
+@click.option("--benchmark", type=click.Choice(list(load().benchmarks)), help="This benchmark's alone.")
+@click.option("--check", is_flag=True, help="Write nothing; fail if the folder differs from the catalog.")
+def recipes(output: Path, model: str | None, benchmark: str | None, check: bool) -> None:
+    """Write the paper's mergekit recipes: every target language, variant and scaling factor.
+
+    For another θ₀, `taxlt recipes --model MODEL --output recipes` takes XLM-R base's factors, to start from;
+    `taxlt sweep` finds the model's own. Vectors stand where `taxlt train` puts them, in vectors/NAME.
+    """
+    other = Model(id=model, folder=Path(model).name) if model else None
+    if other and not other.folder:
+        raise UserError(f"--model {model}: give the model's folder by its name, or the hub's name")
+    texts = dict(recipe_files(other, benchmark, output.as_posix() if other else "merge_configs"))
+    if check:
+        there = {path.relative_to(output).as_posix() for path in output.rglob("*.yml")}
+        stale = [
+            name
+            for name in sorted(there | set(texts))
+            if name not in there
+            or name not in texts
+            or (output / name).read_text(encoding="utf-8") != texts[name]
+        ]
+        if stale:
+            raise UserError(
+                f"{output / stale[0]}: differs from the catalog, as do {len(stale) - 1} others; "
+                "run `taxlt recipes`"
+            )
+        click.echo(f"{len(texts)} recipes in {output} are as the catalog says")
+        return
+    for name, text in texts.items():
+        path = output / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+    click.echo(f"{len(texts)} recipes written to {output}")

@@ -1,0 +1,90 @@
+"""The paper's recipes, merge_configs/, written from the catalog and table 9."""
+
+from collections.abc import Iterator
+
+from taxlt_mergekit.paper import tables
+from taxlt_mergekit.paper.catalog import Benchmark, Model, Size, load, vector_folder
+from taxlt_mergekit.paper.variants import VARIANTS, Variant
+
+
+def recipe_files(
+    other: Model | None = None, only: str | None = None, root: str = "merge_configs"
+) -> Iterator[tuple[str, str]]:
+    """Every recipe of the paper as (path below the folder of recipes, text).
+
+    Languages are those of tables 5 and 6, scaling factors those of table 9. XLM-R base stands at the top,
+    XLM-R large in a folder of its own; +SRC has no target language, hence one recipe a benchmark.
+
+    Args:
+        other: write XLM-R base's recipes for this model in its place.
+        only: a benchmark's key.
+        root: the folder of recipes, for the commands in their comments.
+    """
+    catalog = load()
+    models: dict[Size, Model] = {"base": other} if other else catalog.models
+    for key, benchmark in catalog.benchmarks.items():
+        if only not in (None, key):
+            continue
+        for size, model in models.items():
+            folder = "" if size == "base" else f"{model.folder}/"
+            for variant in VARIANTS.values():
+                factor = tables.scaling_factor(key, size, variant.key)
+                if factor is None:
+                    continue
+                languages = benchmark.languages if "target" in variant.signs else [None]
+                for language in languages:
+                    stem = f"{benchmark.recipe_prefix}{language}" if language else key
+                    path = f"{folder}{stem}_{variant.key}.yml"
+                    yield path, _recipe(f"{root}/{path}", benchmark, model, variant, factor.value, language)
+
+
+def _recipe(
+    path: str, benchmark: Benchmark, model: Model, variant: Variant, weight: float, language: str | None
+) -> str:
+    catalog = load()
+    codes = {"source": benchmark.source, "target": language or ""}
+    languages = {
+        "source": catalog.sources[benchmark.source],
+        "target": benchmark.languages.get(language or ""),
+    }
+    subject = f"{languages['target']} ({language})" if language else f"all languages of {benchmark.title}"
+    task_vector = vector_folder(model.folder, "task", benchmark.task_vector)
+    formula = " ".join(
+        ["θ' = θ₀ + τ_task", *(f"{sign} {weight:g} τ_{codes[role]}" for role, sign in variant.signs.items())]
+    )
+    whose, where = ("", ", from the hub") if model in catalog.models.values() else (", XLM-R base", "")
+    task_name = f"{benchmark.group}_{language}" if language else benchmark.group
+    comment = [
+        f"{subject}, {benchmark.title}, {variant.name}, {model.id}",
+        f"{formula}    (Parović et al. 2024, section 2.1; λ from table 9{whose})",
+        "",
+        f"base_model: θ₀, the pre-trained model{where}",
+        f"task:       {benchmark.task_vector}, trained in {languages['source']}:",
+        f"            taxlt train task {model.id} --task {benchmark.task_vector}",
+    ]
+    for role in variant.signs:
+        comment += [
+            f"{role + ':':<11} {languages[role]}, trained on raw text:",
+            f"            taxlt train language {model.id} --corpus {codes[role]}.txt --lang {codes[role]}",
+        ]
+    comment += [
+        "",
+        f"mergekit-yaml {path} out/",
+        f"lm_eval --model hf-seq-cls --model_args pretrained=out/ --tasks {task_name}",
+    ]
+    body = [
+        f"merge_method: {variant.merge_method}",
+        f"base_model: {model.id}",
+        "models:",
+        *_model_entry(task_vector, "role: task"),
+    ]
+    for role in variant.signs:
+        body += _model_entry(
+            vector_folder(model.folder, "lang", codes[role]), f"role: {role}, weight: {weight:g}"
+        )
+    body.append("dtype: float32")
+    return "\n".join([*(f"# {line}".rstrip() for line in comment), *body]) + "\n"
+
+
+def _model_entry(folder: str, parameters: str) -> list[str]:
+    return [f"  - model: {folder}", f"    parameters: {{{parameters}}}"]

@@ -1,0 +1,90 @@
+"""The paper's variants (section 2.1): what each adds to the task vector, and what it is called where.
+
+A variant's key (`plus_tgt`) stands in file names and results; the paper's text says `+TGT`, its tables
+`MODEL + TGT`.
+"""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+VariantKey = Literal["plus_src", "plus_tgt", "plus_src_plus_tgt", "minus_src_plus_tgt"]
+# θ_T as it is: `MODEL` in the paper's tables.
+MODEL: Literal["model"] = "model"
+# Other work whose scores the paper quotes in its tables.
+Baseline = Literal["sft", "tlr_adapters"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to add language vectors to a task vector.
+
+    Attributes:
+        merge_method: mergekit's name for it: equation 2 (`xlt_additive`) or 3 (`xlt_analogy`).
+        signs: role of each language vector → its sign in the sum.
+    """
+
+    key: VariantKey
+    merge_method: str
+    signs: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        """As in the paper's text: `+SRC+TGT`."""
+        return "".join(f"{sign}{_ABBREVIATIONS[role]}" for role, sign in self.signs.items())
+
+    @property
+    def table_name(self) -> str:
+        """As in the paper's tables: `MODEL + SRC + TGT`."""
+        return "MODEL" + "".join(f" {sign} {_ABBREVIATIONS[role]}" for role, sign in self.signs.items())
+
+
+_ABBREVIATIONS = {"source": "SRC", "target": "TGT"}
+# In the order of the paper's tables.
+VARIANTS: dict[VariantKey, Variant] = {
+    variant.key: variant
+    for variant in (
+        Variant("plus_src", "xlt_additive", {"source": "+"}),
+        Variant("plus_tgt", "xlt_additive", {"target": "+"}),
+        Variant("plus_src_plus_tgt", "xlt_additive", {"source": "+", "target": "+"}),
+        Variant("minus_src_plus_tgt", "xlt_analogy", {"source": "−", "target": "+"}),
+    )
+}
+# Every row of the paper's tables 2, 7 and 8: key → name there, in their order.
+TABLE_NAMES: dict[str, str] = {
+    MODEL: "MODEL",
+    **{variant.key: variant.table_name for variant in VARIANTS.values()},
+    "sft": "SFT",
+    "tlr_adapters": "TLR ADAPTERS",
+}
+assert tuple(VARIANTS) == get_args(VariantKey)
+
+_RECIPE_STEM = re.compile(rf"(?:(.+?)_)?({'|'.join(sorted(VARIANTS, key=len, reverse=True))})")
+
+
+def name_of(key: str) -> str:
+    """What the paper's text calls a variant, or MODEL; any other name as it is."""
+    if key == MODEL:
+        return TABLE_NAMES[MODEL]
+    variant = VARIANTS.get(key)  # type: ignore[call-overload]
+    return variant.name if variant else key
+
+
+def table_name_of(key: str) -> str:
+    """What the paper's tables call a row; any other name as it is."""
+    return TABLE_NAMES.get(key, key)
+
+
+def variant_of(merge_method: str, roles: Collection[str]) -> VariantKey | None:
+    """The variant of a recipe with language vectors of these roles, or None where the paper has none."""
+    for variant in VARIANTS.values():
+        if (variant.merge_method, set(variant.signs)) == (merge_method, set(roles) & set(_ABBREVIATIONS)):
+            return variant.key
+    return None
+
+
+def split_recipe_name(stem: str) -> tuple[str | None, str] | None:
+    """`marc_de_plus_tgt` → (`marc_de`, `plus_tgt`), `plus_tgt` → (None, `plus_tgt`), another name → None."""
+    match = _RECIPE_STEM.fullmatch(stem)
+    return (match[1], match[2]) if match else None

@@ -1,0 +1,91 @@
+"""Results arranged like the paper's tables and figures, as Markdown, CSV, PNG and SVG."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from taxlt_mergekit.cells.selection import canonical, column_of
+from taxlt_mergekit.cells.store import Cell
+from taxlt_mergekit.errors import UserError
+from taxlt_mergekit.report import plots
+from taxlt_mergekit.report.by_density import by_density
+from taxlt_mergekit.report.by_factor import by_scaling_factor, chosen_factors
+from taxlt_mergekit.report.by_language import by_language
+from taxlt_mergekit.report.study import SPLITS, Options, by_weight, percent, studies
+from taxlt_mergekit.report.tables import Block, Heading, Item, Number, Picture, Table, bullets, markdown
+
+
+def build(cells: Sequence[Cell], notes: Sequence[str], options: Options) -> list[Block]:
+    """The whole report: for each θ₀ its tables by language, by scaling factor and by density.
+
+    Args:
+        cells: finished cells, one a place in the tables (`collect.collect`).
+        notes: what a reader should know of the cells.
+
+    Raises:
+        UserError: nothing to show on the split that was asked for.
+    """
+    if options.split and not any(cell.split == options.split for cell in cells):
+        raise UserError(f"--split {options.split}: no results on this split")
+    blocks: list[Block] = [Heading(1, "Report")]
+    everything = studies(cells)
+    for model in dict.fromkeys(study.model for study in everything):
+        of_model = [study for study in everything if study.model == model]
+        blocks.append(Heading(2, model or "θ₀ not known (say which with --model)"))
+        for study in tqdm(of_model, desc="bootstrap", unit="benchmark", leave=False, disable=None):
+            blocks += by_language(study, options)
+        blocks += by_scaling_factor(of_model, options)
+        blocks += chosen_factors(of_model, options)
+        blocks += by_density(of_model, options)
+    return [*blocks, Heading(2, "Notes"), *bullets(notes)] if notes else blocks
+
+
+def all_scores(cells: Iterable[Cell]) -> Table:
+    """Every score that the report is made of, averaged over training seeds: a row for each, in percent."""
+    rows: list[tuple[Item, ...]] = []
+    for study in studies(cells):
+        runs = Counter((c.variant, c.split, canonical(c.parameters), column_of(c)) for c in study.cells)
+        for variant in study.variants:
+            for split in SPLITS:
+                scores = study.grid(variant, split)
+                for p in sorted(scores, key=by_weight):
+                    settings = (p.source_weight, p.target_weight, p.density, p.select, p.scope)
+                    inside, outside = study.columns([scores[p]])
+                    for column in (*inside, *outside):
+                        rows.append(
+                            (
+                                *(study.model, study.benchmark or "", variant),
+                                *("" if setting is None else str(setting) for setting in settings),
+                                *(split, column, study.metric, Number(percent(scores[p][column]))),
+                                str(runs[variant, split, p, column]),
+                            )
+                        )
+    header = "model benchmark variant source_weight target_weight density select scope split language metric"
+    return Table("scores", (*header.split(), "score", "runs"), tuple(rows))
+
+
+def write(blocks: Sequence[Block], scores: Table, folder: Path) -> list[Path]:
+    """Write a CSV for each table and for all scores, a PNG and an SVG for each picture, and `report.md`.
+
+    Returns:
+        The files, `report.md` last.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    written: list[Path] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for table in [*(block for block in blocks if isinstance(block, Table)), scores]:
+            written.append(folder / f"{table.name}.csv")
+            written[-1].write_text(table.csv(), encoding="utf-8")
+        for block in blocks:
+            if isinstance(block, Picture):
+                written += plots.save(plots.draw(block.panels, block.axis, block.title), folder / block.name)
+        written.append(folder / "report.md")
+        written[-1].write_text(markdown(blocks), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror or error}") from None
+    return written

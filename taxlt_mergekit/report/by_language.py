@@ -1,0 +1,260 @@
+"""Tables 2, 7 and 8: score by variant and language, differences against MODEL, and the paper's figures."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+
+from taxlt_mergekit.cells.selection import canonical, column_of
+from taxlt_mergekit.cells.store import Documents, Parameters
+from taxlt_mergekit.paper import catalog
+from taxlt_mergekit.paper import tables as paper
+from taxlt_mergekit.paper.catalog import Split
+from taxlt_mergekit.paper.variants import MODEL, TABLE_NAMES, table_name_of
+from taxlt_mergekit.report import bootstrap
+from taxlt_mergekit.report.study import (
+    SPLITS,
+    Options,
+    Study,
+    code_label,
+    percent,
+    percents,
+    slug,
+    weight_label,
+    weight_labels,
+)
+from taxlt_mergekit.report.tables import (
+    Block,
+    Difference,
+    Heading,
+    Item,
+    Number,
+    Table,
+    bullets,
+    column_best,
+    difference_row,
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row: a variant at the parameters that were chosen for each language, scores 0..1."""
+
+    variant: str
+    label: str
+    parameters: Mapping[str, Parameters]
+    scores: Mapping[str, float]
+
+    def mean(self, columns: Sequence[str]) -> float | None:
+        """None where a language is missing: the mean over fewer does not compare."""
+        if not columns or any(column not in self.scores for column in columns):
+            return None
+        return fmean(self.scores[column] for column in columns)
+
+
+def by_language(study: Study, options: Options) -> list[Block]:
+    """Scores of MODEL and of each variant at its chosen λ, differences, and the paper's figures."""
+    split: Split = options.split or ("test" if any(c.split == "test" for c in study.cells) else "dev")
+    notes: list[str] = []
+    lines = [
+        line
+        for variant in study.variants
+        for sparse in (False, True)
+        if (line := _line(study, variant, split, sparse, options, notes))
+    ]
+    inside, outside = study.columns(line.scores for line in lines)
+    name = f"{study.stem}_{slug(study.model)}_{split}"
+    blocks: list[Block] = [Heading(3, f"{study.title}: {study.unit}, {SPLITS[split]}")]
+    if lines:
+        blocks.append(_score_table(f"scores_{name}", lines, inside, outside))
+    blocks += bullets([*_choices(lines), *_missing(lines, inside), *notes])
+    blocks += _differences(study, split, lines, inside, outside, f"differences_{name}", options)
+    if options.against_paper:
+        blocks += _against_paper(study, split, lines, inside, f"paper_{name}")
+    return blocks if len(blocks) > 1 else []
+
+
+def _line(
+    study: Study, variant: str, split: Split, sparse: bool, options: Options, notes: list[str]
+) -> Line | None:
+    shown = study.grid(variant, split, sparse)
+    dense_shown = bool(study.grid(variant, split, sparse=False))
+    if not shown or (sparse and split == "dev" and dense_shown):
+        # Densities on validation data are a search: they stand in the tables by density.
+        return None
+    label = table_name_of(variant) + (", sparse" if sparse and dense_shown else "")
+    inside, outside = study.columns(shown.values())
+    columns = [*inside, *outside]
+    chosen = study.choose(variant, sparse, columns, options.per_language)
+    if not chosen:
+        if len(shown) > 1:
+            notes.append(
+                f"{label} is left out: no validation scores choose between λ {weight_labels(shown)}."
+            )
+            return None
+        chosen = dict.fromkeys(columns, next(iter(shown)))
+    elif not any(parameters in shown for parameters in chosen.values()):
+        picked = weight_labels(set(chosen.values()))
+        if list(shown) != [Parameters()]:
+            notes.append(
+                f"{label} is left out: λ {picked} was chosen, but {SPLITS[split]} scores are of "
+                f"λ {weight_labels(shown)}."
+            )
+            return None
+        notes.append(f"{label}: λ {picked} was chosen; of the model that was evaluated λ is not known.")
+        chosen = dict.fromkeys(columns, Parameters())
+    scores = {
+        column: shown[parameters][column]
+        for column, parameters in chosen.items()
+        if column in shown.get(parameters, {})
+    }
+    untested = [f"{column} {weight_label(chosen[column])}" for column in chosen if column not in scores]
+    if untested:
+        notes.append(f"{label}: no {SPLITS[split]} scores at the chosen λ of {', '.join(untested)}.")
+    return Line(variant, label, {column: chosen[column] for column in scores}, scores)
+
+
+def _score_table(name: str, lines: Sequence[Line], inside: Sequence[str], outside: Sequence[str]) -> Table:
+    rows = [
+        [*percents(line.scores, inside), percent(line.mean(inside)), *percents(line.scores, outside)]
+        for line in lines
+    ]
+    best = zip(*(column_best(column) for column in zip(*rows, strict=True)), strict=True)
+    return Table(
+        name,
+        ("Method", *map(code_label, inside), "mean", *(f"({code_label(column)})" for column in outside)),
+        tuple(
+            (line.label, *(Number(value, best=mark) for value, mark in zip(row, marks, strict=True)))
+            for line, row, marks in zip(lines, rows, best, strict=True)
+        ),
+    )
+
+
+def _choices(lines: Sequence[Line]) -> list[str]:
+    parts = []
+    for line in lines:
+        labels = {column: weight_label(parameters) for column, parameters in line.parameters.items()}
+        distinct = set(labels.values())
+        if len(distinct) > 1:
+            parts.append(f"{line.label} " + ", ".join(f"{code} {label}" for code, label in labels.items()))
+        elif distinct != {""}:
+            parts.append(f"{line.label} {distinct.pop()}")
+    return [f"λ: {'; '.join(parts)}."] if parts else []
+
+
+def _missing(lines: Sequence[Line], inside: Sequence[str]) -> list[str]:
+    absent = {line.label: [column for column in inside if column not in line.scores] for line in lines}
+    return [f"{label} has no mean: {', '.join(gone)} missing." for label, gone in absent.items() if gone]
+
+
+def _differences(
+    study: Study,
+    split: Split,
+    lines: Sequence[Line],
+    inside: Sequence[str],
+    outside: Sequence[str],
+    name: str,
+    options: Options,
+) -> list[Block]:
+    model = next((line for line in lines if line.variant == MODEL), None)
+    others = [line for line in lines if line is not model]
+    if not model or not others:
+        return []
+    notes: list[str] = []
+    baseline = _runs(study, split, model, notes)
+    runs = {}
+    for line in others:
+        runs[line.label] = _runs(study, split, line, notes)
+        for column in list(runs[line.label]):
+            both = (runs[line.label][column], baseline.get(column, {}))
+            if len({documents.target for by_seed in both for documents in by_seed.values()}) > 1:
+                del runs[line.label][column]
+                notes.append(f"No interval for {line.label} on {column}: other documents than MODEL's.")
+    draws = bootstrap.resampled_differences(baseline, runs, study.metric, options.resamples, options.seed)
+    rows: list[tuple[Item, ...]] = []
+    for column in (*inside, "", *outside):
+        row: list[Item] = [code_label(column) or "mean"]
+        for line in others:
+            ours = line.scores.get(column) if column else line.mean(inside)
+            reference = model.scores.get(column) if column else model.mean(inside)
+            if ours is None or reference is None:
+                row.append(Number(None))
+                continue
+            wanted = [column] if column else list(inside)
+            ends: tuple[float, ...] = ()
+            if all(code in draws[line.label] for code in wanted):
+                drawn = np.mean([draws[line.label][code] for code in wanted], axis=0)
+                ends = tuple(100 * end for end in bootstrap.interval(drawn))
+            row.append(Difference(100 * (ours - reference), *ends))
+        rows.append(tuple(row))
+    blocks: list[Block] = [
+        "Differences against MODEL, in points:",
+        Table(name, ("Language", *(line.label for line in others)), tuple(rows)),
+    ]
+    if any(draws.values()):
+        seeds = any(len(by_seed) > 1 for of_line in runs.values() for by_seed in of_line.values())
+        notes.insert(
+            0,
+            f"95 % intervals: paired bootstrap over documents{' and training seeds' if seeds else ''}, "
+            f"{options.resamples} resamples, seed {options.seed}. "
+            r"\* marks an interval that excludes zero; intervals are not corrected for their number.",
+        )
+    return [*blocks, *bullets(notes)]
+
+
+def _runs(study: Study, split: Split, line: Line, notes: list[str]) -> dict[str, dict[int | None, Documents]]:
+    """The documents behind a row, by language and seed, where they give the score that is shown."""
+    runs: dict[str, dict[int | None, Documents]] = {}
+    dropped: dict[str, str] = {}
+    for cell in study.cells:
+        column = column_of(cell)
+        if (
+            (cell.variant, cell.split) != (line.variant, split)
+            or column not in line.scores
+            or canonical(cell.parameters) != line.parameters[column]
+        ):
+            continue
+        if study.metric not in bootstrap.METRICS:
+            dropped[column] = f"no bootstrap of {study.metric}"
+        elif cell.documents is None:
+            dropped[column] = "labels by document are missing"
+        elif abs(bootstrap.score(cell.documents, study.metric) - cell.metrics[study.metric]) > 1e-6:
+            dropped[column] = "labels by document give another score"
+        else:
+            runs.setdefault(column, {})[cell.seed] = cell.documents
+    for reason in dict.fromkeys(dropped.values()):
+        columns = ", ".join(column for column, why in dropped.items() if why == reason)
+        notes.append(f"No interval for {line.label} on {columns}: {reason}.")
+    return {column: by_seed for column, by_seed in runs.items() if column not in dropped}
+
+
+def _against_paper(
+    study: Study, split: Split, lines: Sequence[Line], inside: Sequence[str], name: str
+) -> list[Block]:
+    if study.benchmark is None or study.size is None:
+        return [f"The paper has no figures for this benchmark and θ₀ ({study.model or 'not known'})."]
+    if split != "test":
+        return [f"The paper's tables 2, 7 and 8 are test scores: none to set beside {SPLITS[split]} scores."]
+    rows: list[tuple[Item, ...]] = []
+    numbers = set()
+    for line in lines:
+        if line.label not in TABLE_NAMES.values():
+            continue
+        figures = [paper.score(study.benchmark, study.size, line.variant, column) for column in inside]
+        figures.append(paper.mean(study.benchmark, study.size, line.variant, inside))
+        if not any(figures):
+            continue
+        numbers |= {figure.table for figure in figures if figure}
+        ours = [*percents(line.scores, inside), percent(line.mean(inside))]
+        theirs = [figure.value if figure else None for figure in figures]
+        rows.append((line.label, "ours", *map(Number, ours)))
+        rows.append(("", "paper", *map(Number, theirs)))
+        rows.append(("", "difference", *difference_row(ours, theirs)))
+    if not rows:
+        return [f"The paper has no figures for {study.title} with {study.model}."]
+    text = f"Beside the paper's table {', '.join(sorted(numbers))}, in percent and points"
+    languages = catalog.load().benchmarks[study.benchmark].languages
+    if set(inside) != set(languages):
+        text += f" (its means here are over the same {len(inside)} of its {len(languages)} languages)"
+    return [f"{text}:", Table(name, ("Method", "", *map(code_label, inside), "mean"), tuple(rows))]

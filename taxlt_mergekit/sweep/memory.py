@@ -1,0 +1,168 @@
+"""Merges a recipe again and again into a model in memory: planned once, read once, one pass a point.
+
+The tensors come from the merge methods themselves, through mergekit's own plan, so that a model here and the
+one that `mergekit-yaml` writes are equal bit for bit.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import xxhash
+from mergekit.common import ImmutableMap, ModelReference
+from mergekit.config import MergeConfiguration
+from mergekit.io.tasks import GatherTensors, LoaderCache, LoadTensor
+from mergekit.options import MergeOptions
+from mergekit.plan import MergePlanner
+from torch import Tensor, nn
+
+from taxlt_mergekit.cells.store import Parameters
+from taxlt_mergekit.errors import UserError
+from taxlt_mergekit.merge.cutoffs import tensor_cutoff
+from taxlt_mergekit.merge.plan import find_global_cutoffs
+from taxlt_mergekit.merge.run import TOKENIZER_FILES, prepare
+from taxlt_mergekit.merge.sparsity import Cutoff
+
+_CHECKPOINT_FILES = {"config.json", "adapter_config.json", *TOKENIZER_FILES}
+
+# Open tensors by what loads them, shared between the recipes of a sweep.
+TensorCache = dict[LoadTensor, Tensor | None]
+
+
+class MemoryMerge:
+    """One recipe, planned, with its checkpoints open."""
+
+    def __init__(self, recipe: MergeConfiguration, source: str, cache: TensorCache, options: MergeOptions):
+        """
+        Args:
+            recipe: of one of our methods.
+            source: its text.
+            cache: tensors that other recipes opened already; gets those of this one.
+
+        Raises:
+            UserError: what `mergekit-yaml` would refuse, or a recipe that changes the model's shape.
+        """
+        if recipe.slices or recipe.tokenizer or recipe.tokenizer_source:
+            raise UserError("a sweep merges into the task model's own shape: no slices, no new vocabulary")
+        output = prepare(recipe, "memory", options, source)
+        self.cast, self._cache = output._cast, cache
+        config = self.cast.task.config(trust_remote_code=options.trust_remote_code)
+        planner = MergePlanner(output, output._layout.architecture, options, config)
+        planner._plan()  # its plan_in_memory wraps each task in one that pydantic 2.14 refuses to make
+        heads = set(output._layout.head)
+        self._planned = [(weight.name, task) for weight, task in planner._tensors if weight.name not in heads]
+        self._cutoffs: dict[tuple, dict[str, Cutoff]] = {}
+        self._finite: set[str] = set()  # tensors whose inputs were merged once
+
+    @property
+    def languages(self) -> dict[ModelReference, str]:
+        """Language models and their roles."""
+        return {model: role for model, role in self.cast.roles.items() if role != "task"}
+
+    def merge_into(self, model: nn.Module, point: Parameters | None) -> None:
+        """Write θ' into a model of the task model's architecture.
+
+        Args:
+            point: λ, density and selection; null in it leaves what the recipe says. None stands for MODEL,
+                the task model as it is.
+
+        Raises:
+            UserError: NaN or infinity in an input.
+        """
+        state = model.state_dict()
+        for name, task in self._planned:
+            tensors, target = self._tensors(task), state[name]
+            if point is None:
+                target.copy_(tensors[self.cast.task])
+                continue
+            result = self._at(point, name, task, target).execute(tensors)
+            if result.data_ptr() != target.data_ptr():  # an integer buffer, which is handed through
+                target.copy_(result)
+            self._finite.add(name)
+
+    def close(self, still_needed: set[ModelReference]) -> None:
+        """Let go of the checkpoints that no later recipe names."""
+        for task in [task for task in self._cache if task.model not in still_needed]:
+            del self._cache[task]
+        for model in [model for model in LoaderCache().loaders if model not in still_needed]:
+            del LoaderCache().loaders[model]
+
+    def _tensors(self, task: Any) -> dict[ModelReference, Tensor]:
+        gather: GatherTensors = task.gather_tensors
+        tensors = {}
+        for model, load in zip(gather.weight_info, gather.arguments().values(), strict=True):
+            if load not in self._cache:
+                self._cache[load] = load.execute()
+            if (tensor := self._cache[load]) is not None:
+                tensors[model] = tensor
+        return tensors
+
+    def _at(self, point: Parameters, name: str, task: Any, target: Tensor) -> Any:
+        """The planned merge of one tensor with the point's parameters, writing to the model."""
+        inputs = {model: dict(bound.items()) for model, bound in task.input_parameters.items()}
+        for model, role in self.languages.items():
+            bound = inputs[model]
+            weight = point.source_weight if role == "source" else point.target_weight
+            bound["weight"] = bound["weight"] if weight is None else weight
+            bound["density"] = bound["density"] if point.density is None else point.density
+        shared = dict(task.parameters.items()) | {"record": None, "known_finite": name in self._finite}
+        if target.device.type == "cpu":  # where the checkpoints are
+            shared["out"] = target
+        if point.density is not None and point.density < 1:
+            shared |= {"select": point.select or "top", "scope": point.scope or "global"}
+            shared["cutoffs"] = {
+                model: found
+                for model in self.languages
+                if (found := self._vector_cutoffs(model, point.density, shared).get(name)) is not None
+            }
+        elif point.density is not None:
+            shared["cutoffs"] = {}
+        update = {"parameters": ImmutableMap(shared), "input_parameters": ImmutableMap(inputs)}
+        return task.model_copy(update=update)
+
+    def _vector_cutoffs(self, model: ModelReference, density: float, shared: dict) -> dict[str, Cutoff]:
+        """Found once for each density and selection, whatever the number of scaling factors."""
+        key = (model, density, shared["select"], shared["scope"])
+        if key not in self._cutoffs:
+            if shared["scope"] == "global":
+                found = find_global_cutoffs(
+                    lambda: self._pairs(model), self.cast.base, model, density, shared["select"]
+                )
+            else:
+                found = {
+                    name: tensor_cutoff(base, tensor, density, shared["select"])
+                    for name, base, tensor in self._pairs(model)
+                }
+            self._cutoffs[key] = found
+        return self._cutoffs[key]
+
+    def _pairs(self, model: ModelReference) -> Iterator[tuple[str, Tensor, Tensor]]:
+        for name, task in self._planned:
+            tensors = self._tensors(task)
+            if model in tensors and tensors[model].is_floating_point():
+                yield name, tensors[self.cast.base], tensors[model]
+
+
+def fingerprint(model: ModelReference, options: MergeOptions) -> str:
+    """Content hash of a checkpoint: its weights, config and tokenizer, and those of its adapter.
+
+    Reads every file once from end to end, which also brings the weights into memory for the merges to come.
+    """
+    state, buffer = xxhash.xxh3_128(), bytearray(1 << 24)
+    folders = [model.local_path(cache_dir=options.transformers_cache, ignore_lora=True)]
+    if model.lora is not None:
+        adapter = ModelReference(model=model.lora)
+        folders.append(adapter.local_path(cache_dir=options.transformers_cache))
+    for folder in folders:
+        for path in sorted(Path(folder).iterdir()):
+            weights = path.suffix == ".safetensors" or path.name.startswith(
+                ("pytorch_model", "adapter_model")
+            )
+            if not (weights or path.name in _CHECKPOINT_FILES):
+                continue
+            state.update(f"{path.name} {os.path.getsize(path)}".encode())
+            with path.open("rb", buffering=0) as file:
+                while count := file.readinto(buffer):
+                    state.update(memoryview(buffer)[:count])
+    return state.hexdigest()

@@ -1,0 +1,136 @@
+"""The points of a grid: which scaling factors, densities and selections are tried. Pure."""
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import yaml
+
+from taxlt_mergekit.cells.store import Parameters
+from taxlt_mergekit.errors import UserError
+from taxlt_mergekit.sweep.recipe import Recipe
+
+
+def parse_values(text: str, option: str) -> list[float]:
+    """Numbers of an option: `0.1:1.0:0.1` (start, end included, step), or a list `0.05,0.2,0.5`.
+
+    Raises:
+        UserError: not numbers, not finite, or an empty range.
+    """
+    try:
+        if ":" in text:
+            start, end, step = (Decimal(part) for part in text.split(":"))
+            if not all(part.is_finite() for part in (start, end, step)) or step == 0:
+                raise ValueError
+            count = math.floor((end - start) / step) + 1
+            values = [float(start + i * step) for i in range(count)]
+        else:
+            values = [float(part) for part in text.split(",") if part.strip()]
+    except (InvalidOperation, ValueError):
+        raise UserError(
+            f"{option} {text}: not numbers; give start:end:step, such as 0.1:1.0:0.1, "
+            "or a list, such as 0.2,0.5"
+        ) from None
+    if not values:
+        raise UserError(f"{option} {text}: holds no value")
+    if not all(map(math.isfinite, values)):
+        raise UserError(f"{option} {text}: every value must be finite")
+    return values
+
+
+def grid_points(
+    roles: Sequence[str],
+    *,
+    weight: Sequence[float] | None = None,
+    source_weight: Sequence[float] | None = None,
+    target_weight: Sequence[float] | None = None,
+    density: Sequence[float] | None = None,
+    select: Sequence[str] = (),
+    scope: str | None = None,
+) -> list[Parameters]:
+    """All combinations for a recipe that has these roles.
+
+    Args:
+        roles: the recipe's roles besides `task`; `source`, `target` or both.
+        weight: λ of source and target together, as in the paper.
+        source_weight: λ of the source alone, in place of `weight`.
+        target_weight: λ of the target alone, in place of `weight`.
+        density: shares of the language vectors that are kept; None leaves the recipe's.
+        select: `top`, `bottom` or both.
+        scope: `global` or `tensor`.
+
+    Returns:
+        Points with null for what is left as the recipe has it.
+    """
+    unchanged: list[float | None] = [None]
+    if weight is not None:
+        pairs: Iterable[tuple] = [(value, value) for value in weight]
+    else:
+        pairs = itertools.product(source_weight or unchanged, target_weight or unchanged)
+    points = []
+    for (source, target), share in itertools.product(pairs, density or unchanged):
+        dense = share is None or share == 1
+        for choice in [None] if dense else select or ["top"]:
+            points.append(
+                Parameters(
+                    source_weight=source if "source" in roles else None,
+                    target_weight=target if "target" in roles else None,
+                    density=share,
+                    select=choice,  # type: ignore[arg-type]
+                    scope=None if dense else scope or "global",  # type: ignore[arg-type]
+                )
+            )
+    return list(dict.fromkeys(points))
+
+
+def own_parameters(recipe: Recipe, point: Parameters) -> Parameters:
+    """A point with what it leaves open filled in from the recipe, where the recipe has one number."""
+    weights: dict[str, set[Any]] = {"source": set(), "target": set()}
+    densities: set[Any] = set()
+    shared: dict[str, Any] = dict(recipe.config.parameters or {})
+    for entry in recipe.config.models or []:
+        settings: dict[str, Any] = shared | (entry.parameters or {})
+        if settings.get("role") in weights:
+            weights[settings["role"]].add(_number(settings.get("weight")))
+            densities.add(_number(settings.get("density", 1.0)))
+    density = point.density if point.density is not None else _only(densities)
+    sparse = density is not None and density < 1
+    return Parameters(
+        source_weight=point.source_weight if point.source_weight is not None else _only(weights["source"]),
+        target_weight=point.target_weight if point.target_weight is not None else _only(weights["target"]),
+        density=density,
+        select=(point.select or shared.get("select", "top")) if sparse else None,
+        scope=(point.scope or shared.get("scope", "global")) if sparse else None,
+    )
+
+
+def at_point(recipe: Recipe, point: Parameters) -> dict[str, Any]:
+    """The recipe's document with a point's parameters written into it."""
+    document = yaml.safe_load(recipe.text)
+    for entry in document["models"]:
+        settings = entry.setdefault("parameters", {})
+        role = settings.get("role", (document.get("parameters") or {}).get("role"))
+        if role in ("source", "target"):
+            weight = point.source_weight if role == "source" else point.target_weight
+            if weight is not None:
+                settings["weight"] = weight
+            if point.density is not None:
+                settings.pop("density", None)
+                if point.density < 1:
+                    settings["density"] = point.density
+    if point.density is not None and point.density < 1:
+        document["parameters"] = (document.get("parameters") or {}) | {
+            "select": point.select,
+            "scope": point.scope,
+        }
+    return document
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else None
+
+
+def _only(values: set[Any]) -> float | None:
+    return next(iter(values)) if len(values) == 1 else None

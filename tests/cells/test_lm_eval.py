@@ -1,0 +1,252 @@
+"""Plain results of lm-eval, made by lm-eval itself, stand in the report's tables."""
+
+import csv
+import json
+import random
+
+import pytest
+import yaml
+
+from taxlt_mergekit.cells.lm_eval import is_results_file, read_lm_eval
+from taxlt_mergekit.cells.store import Parameters
+from taxlt_mergekit.errors import UserError
+from taxlt_mergekit.paper.catalog import known_tasks
+from tests.helpers.evaluation import SENTIMENT_LABELS, LmEval, make_classifier, write_table
+from tests.report.test_report import run, table
+
+ROWS = 60
+LABELS = ("negative", "neutral", "positive")
+TASK_MODEL = "vectors/xlm-roberta-base/task/smsa"
+MERGED = "merged/jav_plus_tgt"
+RECIPE = {
+    "merge_method": "xlt_additive",
+    "base_model": "FacebookAI/xlm-roberta-base",
+    "models": [
+        {"model": TASK_MODEL, "parameters": {"role": "task"}},
+        {"model": "vectors/xlm-roberta-base/lang/jav", "parameters": {"role": "target", "weight": 0.9}},
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory):
+    """A folder in which a user evaluated two classifiers, one of them also on another language and a part."""
+    home = tmp_path_factory.mktemp("home")
+    rng = random.Random(0)
+    for language in ("javanese", "sundanese"):
+        for split in ("train", "valid", "test"):
+            words = [
+                [rng.choice(("good", "bad", "food", "cat", "dog")) for _ in range(4)] for _ in range(ROWS)
+            ]
+            rows = [[str(i), " ".join(text), LABELS[rng.randrange(3)]] for i, text in enumerate(words)]
+            write_table(home / "data" / "nusax" / language / f"{split}.csv", [["id", "text", "label"], *rows])
+    make_classifier(home / TASK_MODEL, SENTIMENT_LABELS, seed=1)
+    make_classifier(home / MERGED, SENTIMENT_LABELS, seed=2)
+    (home / MERGED / "mergekit_config.yml").write_text(yaml.safe_dump(RECIPE))
+    lm_eval = LmEval()
+
+    def evaluate(model, tasks, output, *more):
+        done = lm_eval(
+            *("--model", "hf-seq-cls", "--model_args", f"pretrained={model}", "--tasks", tasks),
+            *("--output_path", output, "--log_samples", "--device", "cpu", *more),
+            cwd=home,
+            TAXLT_DATA=home / "data",
+        )
+        assert done.code == 0, done.stderr
+
+    tasks = "nusax_senti_jav,nusax_senti_dev_jav,nusax_senti_sun"
+    evaluate(TASK_MODEL, tasks, "results")
+    evaluate(MERGED, tasks, "results")
+    evaluate(MERGED, "nusax_senti_jav", "limited", "--limit", "20")
+    lm_eval.close()
+    return home
+
+
+def cells_of(folder, **options):
+    return {
+        cell.task: cell
+        for path in sorted(folder.rglob("results_*.json"))
+        for cell in read_lm_eval(path, **options)
+    }
+
+
+def test_a_task_model_is_model_and_its_labels_are_read(evaluated):
+    cells = cells_of(evaluated / "results" / "vectors__xlm-roberta-base__task__smsa")
+    assert set(cells) == {"nusax_senti_jav", "nusax_senti_dev_jav", "nusax_senti_sun"}
+    cell = cells["nusax_senti_jav"]
+    assert (cell.benchmark, cell.language, cell.split, cell.variant) == ("nusax", "jav", "test", "model")
+    assert cell.model == "FacebookAI/xlm-roberta-base"
+    assert cells["nusax_senti_dev_jav"].split == "dev"
+    assert cell.versions.keys() == {"lm_eval", "transformers"}
+    with open(evaluated / "data" / "nusax" / "javanese" / "test.csv", newline="") as file:
+        targets = [LABELS.index(row["label"]) for row in csv.DictReader(file)]
+    assert list(cell.documents.target) == targets
+    right = sum(map(int.__eq__, cell.documents.target, cell.documents.prediction))
+    assert cell.metrics["acc"] == pytest.approx(right / ROWS)
+    assert {"acc", "acc_stderr", "f1_macro", "f1_macro_stderr"} <= cell.metrics.keys()
+
+
+def test_a_merged_model_is_known_by_its_recipe(evaluated, monkeypatch):
+    monkeypatch.chdir(evaluated)
+    cells = cells_of(evaluated / "results" / "merged__jav_plus_tgt")
+    cell = cells["nusax_senti_jav"]
+    assert (cell.variant, cell.model) == ("plus_tgt", "FacebookAI/xlm-roberta-base")
+    assert cell.parameters == Parameters(target_weight=0.9)
+    # A model for Javanese is not +TGT in Sundanese, whatever its folder is called.
+    assert cells["nusax_senti_sun"].variant == "jav_plus_tgt"
+
+
+def test_the_report_compares_them_with_intervals(evaluated, tmp_path):
+    arguments = (
+        "--output",
+        tmp_path,
+        "--resamples",
+        "200",
+        "--model",
+        "xlm-roberta-base",
+        "--against",
+        "paper",
+    )
+    text = run(evaluated / "results", *arguments).stdout
+    rows = table(tmp_path / "scores_nusax_xlm-roberta-base_test.csv")
+    assert list(rows) == ["MODEL", "MODEL + TGT", "jav_plus_tgt"]
+    for variant, folder in (
+        ("MODEL", "vectors__xlm-roberta-base__task__smsa"),
+        ("MODEL + TGT", "merged__jav_plus_tgt"),
+    ):
+        (path,) = (evaluated / "results" / folder).glob("results_*.json")
+        score = json.loads(path.read_text())["results"]["nusax_senti_jav"]["f1_macro,none"]
+        assert float(rows[variant]["JAV"]) == pytest.approx(100 * score, abs=1e-4)
+    assert rows["MODEL + TGT"]["SUN"] == ""
+    differences = table(tmp_path / "differences_nusax_xlm-roberta-base_test.csv")
+    low, high = (float(differences["JAV"][f"MODEL + TGT {end}"]) for end in ("low", "high"))
+    assert low < high
+    assert "No interval" not in text
+    assert "the paper's table 2c" in text
+
+
+def test_a_label_names_a_model_by_its_path_or_its_results(evaluated, tmp_path):
+    for path in (MERGED, evaluated / "results" / "merged__jav_plus_tgt"):
+        arguments = ("--output", tmp_path, "--resamples", "100", "--model", "xlm-roberta-base")
+        run(evaluated / "results", *arguments, "--label", f"{path}=my merge")
+        rows = table(tmp_path / "scores_nusax_xlm-roberta-base_test.csv")
+        assert list(rows) == ["MODEL", "my merge"]
+        assert rows["my merge"]["SUN"] != ""
+
+
+def test_a_part_of_the_documents_does_not_pass_for_all(evaluated):
+    (cell,) = cells_of(evaluated / "limited").values()
+    assert cell.variant == "plus_tgt (--limit)"
+    assert len(cell.documents.target) == 20
+
+
+def test_without_samples_there_are_scores_but_no_intervals(evaluated, tmp_path):
+    for path in (evaluated / "results").rglob("results_*.json"):
+        (tmp_path / path.parent.name).mkdir()
+        (tmp_path / path.parent.name / path.name).write_bytes(path.read_bytes())
+    text = run(tmp_path, "--model", "xlm-roberta-base").stdout
+    assert "No interval for MODEL on jav, sun: labels by document are missing." in text
+    assert len(table(tmp_path / "report" / "scores_nusax_xlm-roberta-base_test.csv")) == 3
+
+
+def test_of_two_runs_the_later_counts(evaluated, tmp_path):
+    (path,) = (evaluated / "results" / "merged__jav_plus_tgt").glob("results_*.json")
+    run_ = json.loads(path.read_text())
+    for day, score in (("2031-01-02", 0.625), ("2031-01-01", 0.5)):
+        run_["results"]["nusax_senti_jav"]["f1_macro,none"] = score
+        (tmp_path / f"results_{day}T00-00-00.000000.json").write_text(json.dumps(run_))
+    run(tmp_path, "--model", "xlm-roberta-base")
+    rows = table(tmp_path / "report" / "scores_nusax_xlm-roberta-base_test.csv")
+    assert rows["MODEL + TGT"]["JAV"] == "62.5000"
+
+
+def test_a_damaged_samples_file_is_named(evaluated, tmp_path):
+    for path in (evaluated / "results" / "merged__jav_plus_tgt").iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (samples,) = tmp_path.glob("samples_nusax_senti_jav_*.jsonl")
+    samples.write_text(samples.read_text()[:-40])
+    done = run(tmp_path, code=1)
+    assert f"Error: {samples}: not a samples file of lm_eval" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "language", "expected"),
+    [
+        ("merged/quy_plus_src_plus_tgt", "quy", ("plus_src_plus_tgt", "")),
+        (
+            "merged/xlm-roberta-large/quy_minus_src_plus_tgt/",
+            "quy",
+            ("minus_src_plus_tgt", "FacebookAI/xlm-roberta-large"),
+        ),
+        ("merged/marc_de_plus_tgt", "de", ("plus_tgt", "")),
+        ("merged/marc_de_plus_tgt", "fr", ("marc_de_plus_tgt", "")),
+        ("merged/americas_nli_plus_src", "quy", ("plus_src", "")),
+        ("plus_tgt", "quy", ("plus_tgt", "")),
+        ("quy_plus_tgt", None, ("plus_tgt", "")),
+        ("vectors/xlm-roberta-base/task/multinli", "quy", ("model", "FacebookAI/xlm-roberta-base")),
+        ("someone/mdeberta-nli", "quy", ("mdeberta-nli", "")),
+    ],
+)
+def test_the_variant_is_read_from_the_models_name(tmp_path, name, language, expected):
+    task = (
+        f"americas_nli_{language}" if language in ("quy",) else f"marc_{language}" if language else "my_task"
+    )
+    results = {"results": {task: {"acc,none": 0.5}}, "configs": {task: {}}, "model_name": name}
+    path = tmp_path / "results_2031-01-01T00-00-00.000000.json"
+    path.write_text(json.dumps(results))
+    (cell,) = read_lm_eval(path)
+    assert (cell.variant, cell.model) == expected
+
+
+def describe(folder, recipe, task="t"):
+    """Variant and parameters of a model whose folder carries `recipe`, scored on `task`."""
+    (folder / "merged").mkdir()
+    (folder / "merged" / "mergekit_config.yml").write_text(yaml.safe_dump(recipe))
+    path = folder / "results_2031-01-01T00-00-00.000000.json"
+    run_ = {"results": {task: {"acc,none": 0.5}}, "configs": {task: {}}, "model_name": str(folder / "merged")}
+    path.write_text(json.dumps(run_))
+    (cell,) = read_lm_eval(path)
+    return cell.variant, cell.parameters
+
+
+def with_target(**parameters):
+    task, target = RECIPE["models"]
+    return RECIPE | {"models": [task, target | {"parameters": target["parameters"] | parameters}]}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [
+        (RECIPE | {"parameters": {"scope": "tensor"}}, ("plus_tgt", Parameters(target_weight=0.9))),
+        (
+            with_target(density=0.2) | {"parameters": {"select": "bottom"}},
+            ("plus_tgt", Parameters(target_weight=0.9, density=0.2, select="bottom", scope="global")),
+        ),
+        (RECIPE | {"merge_method": "linear"}, ("merged", Parameters())),
+        (with_target(weight=[0.1, 0.9]), ("merged", Parameters())),
+        (["not a recipe"], ("merged", Parameters())),
+    ],
+)
+def test_a_recipe_is_read_where_it_is_one_of_ours(tmp_path, recipe, expected):
+    assert describe(tmp_path, recipe) == expected
+
+
+def test_a_recipe_for_another_language_does_not_pass_for_a_variant(tmp_path):
+    assert describe(tmp_path, RECIPE, task="nusax_senti_sun")[0] == "merged"
+
+
+def test_task_names_are_the_catalogs():
+    names = known_tasks()
+    assert names["xnli_xlt_sw"] == ("xnli", "sw", "test")
+    assert names["nusax_senti_dev_ind"] == ("nusax", "ind", "dev")
+    assert len(names) == 2 * (15 + 10 + 12 + 6)
+
+
+def test_names_of_results_files(tmp_path):
+    assert is_results_file(tmp_path / "results_2026-01-01T00-00-00.000001.json")
+    assert is_results_file(tmp_path / "mine_2026-01-01T00-00-00.000001.json")
+    assert not is_results_file(tmp_path / "config.json")
+    assert not is_results_file(tmp_path / "samples_x_2026-01-01T00-00-00.000001.jsonl")
+    (tmp_path / "results_x.json").write_text('{"results": 3, "configs": {}}')
+    with pytest.raises(UserError, match=r"results_x\.json: not a results file of lm_eval"):
+        read_lm_eval(tmp_path / "results_x.json")

@@ -1,0 +1,123 @@
+"""`cells.jsonl`: what was appended is read back, whatever a kill left of the last line."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from taxlt_mergekit.cells.store import CELLS_FILE, Cell, Documents, Parameters, append_cell, read_cells
+from taxlt_mergekit.errors import UserError
+
+
+def make_cell(key: str = "a", **fields) -> Cell:
+    defaults = {
+        "recipe": "merge_configs/quy_plus_tgt.yml",
+        "benchmark": "americas_nli",
+        "language": "quy",
+        "variant": "plus_tgt",
+        "model": "FacebookAI/xlm-roberta-base",
+        "parameters": Parameters(target_weight=0.9),
+        "split": "dev",
+        "task": "americas_nli_dev_quy",
+        "metrics": {"acc": 0.5, "acc_stderr": 0.01},
+        "documents": Documents(target=[0, 1, 2], prediction=[0, 1, 1]),
+    }
+    return Cell(key=key, **(defaults | fields))
+
+
+def test_cells_come_back_and_a_later_one_replaces_an_earlier(tmp_path):
+    first, second = make_cell("a", seed=1), make_cell("b", language="gn")
+    again = make_cell("a", metrics={"acc": 0.625})
+    for cell in (first, second, again):
+        append_cell(tmp_path / "results", cell)
+    assert read_cells(tmp_path / "results") == [again, second]
+
+
+def test_a_line_is_what_the_documentation_says(tmp_path):
+    append_cell(tmp_path, make_cell())
+    row = json.loads((tmp_path / CELLS_FILE).read_text())
+    assert row["format"] == 1
+    assert row["parameters"] == {
+        "source_weight": None,
+        "target_weight": 0.9,
+        "density": None,
+        "select": None,
+        "scope": None,
+    }
+    assert row["documents"] == {"target": [0, 1, 2], "prediction": [0, 1, 1]}
+    assert row["seconds"] == {"merge": None, "evaluate": None}
+
+
+def test_a_folder_without_cells_has_none(tmp_path):
+    assert read_cells(tmp_path) == []
+    assert read_cells(tmp_path / "absent") == []
+
+
+@given(cut=st.integers(min_value=0))
+def test_a_torn_last_line_is_dropped_and_mended(tmp_path_factory, cut):
+    folder = tmp_path_factory.mktemp("torn")
+    append_cell(folder, make_cell("a"))
+    whole = (folder / CELLS_FILE).read_bytes()
+    append_cell(folder, make_cell("b"))
+    both = (folder / CELLS_FILE).read_bytes()
+    cut = len(whole) + cut % (len(both) - len(whole))
+    (folder / CELLS_FILE).write_bytes(both[:cut])
+    assert [cell.key for cell in read_cells(folder)] == ["a"]
+    append_cell(folder, make_cell("c"))
+    assert [cell.key for cell in read_cells(folder)] == ["a", "c"]
+
+
+def test_a_torn_line_longer_than_a_block_is_cut_off(tmp_path):
+    append_cell(tmp_path, make_cell("a"))
+    with open(tmp_path / CELLS_FILE, "ab") as file:
+        file.write(b"x" * 200_000)
+    append_cell(tmp_path, make_cell("b"))
+    assert [cell.key for cell in read_cells(tmp_path)] == ["a", "b"]
+    (tmp_path / CELLS_FILE).write_bytes(b"x" * 200_000)
+    append_cell(tmp_path, make_cell("b"))
+    assert [cell.key for cell in read_cells(tmp_path)] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"format": 2, "key": "a"}', "results of format 2, but this version reads format 1"),
+        ("[1]", "results of format None"),
+        ("{broken", "not a line of JSON"),
+        ('{"format": 1, "key": "a"}', "variant: Field required"),
+    ],
+)
+def test_a_foreign_line_is_refused_with_file_and_line(tmp_path, line, message):
+    append_cell(tmp_path, make_cell())
+    path = tmp_path / CELLS_FILE
+    path.write_text(path.read_text() + line + "\n" + make_cell("z").model_dump_json() + "\n")
+    with pytest.raises(UserError) as error:
+        read_cells(tmp_path)
+    assert f"{path}, line 2: " in str(error.value)
+    assert message in str(error.value)
+
+
+def test_a_file_where_the_folder_should_be_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    for use in (read_cells, lambda folder: append_cell(folder, make_cell())):
+        with pytest.raises(UserError, match="file"):
+            use(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"metrics": {"acc": float("nan")}},
+        {"status": "failed"},
+        {"reason": "out of memory"},
+        {"split": "validation"},
+        {"documents": {"target": [0], "prediction": []}},
+        {"parameters": {"density": 0.0}},
+        {"parameters": {"lamda": 0.5}},
+    ],
+)
+def test_an_impossible_cell_is_not_made(fields):
+    with pytest.raises(ValidationError):
+        make_cell(**fields)

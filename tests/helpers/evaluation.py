@@ -1,0 +1,179 @@
+"""Small models, small data and lm-eval's command for the tests of evaluation.
+
+Run as a module this is a server of `lm_eval` commands. Each runs in a fork of one process that has lm-eval
+imported and its ten thousand task files indexed, which takes ten seconds otherwise, every time.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.helpers.hosts import Outcome
+
+NLI_LABELS = ["Contradiction", "ENTAILMENT", "neutral"]  # neither the data's order nor its case
+SENTIMENT_LABELS = ["POS", "NEU", "NEG"]
+TEXTS = ["good bad food", "the cat sat on the mat", "a dog did not bark", "abcdefghijklmnopqrstuvwxyz,.?!'"]
+
+
+def make_tokenizer(max_length=512):
+    """A byte-level tokenizer that knows pairs, as BERT's: [CLS] a [SEP] b [SEP]."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["[PAD]", "[CLS]", "[SEP]"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=special, initial_alphabet=alphabet)
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 1), ("[SEP]", 2)],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        bos_token="[CLS]",
+        eos_token="[SEP]",
+        model_max_length=max_length,
+    )
+
+
+def make_classifier(folder, labels=None, seed=0, max_length=512, **config):
+    """A random BERT classifier, with weights wide enough that with seed 0 each class is some text's."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    torch.manual_seed(seed)
+    tokenizer = make_tokenizer(max_length)
+    if labels is not None:
+        config |= {
+            "id2label": dict(enumerate(labels)),
+            "label2id": {name: i for i, name in enumerate(labels)},
+        }
+    model = BertForSequenceClassification(
+        BertConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=64,
+            initializer_range=0.6,
+            pad_token_id=0,
+            **config,
+        )
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def write_table(path, rows):
+    """Rows of strings as TSV, or as CSV where the name ends so."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".csv":
+        import csv
+
+        with path.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows(rows)
+    else:
+        path.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def plain_scores(folder, texts, max_length=None):
+    """Log-probabilities (documents, labels) from transformers alone, one document at a time."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    torch.set_num_threads(1)
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype="float32").eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    rows = []
+    with torch.no_grad():
+        for text in texts:
+            batch = tokenizer(*text, truncation=True, max_length=max_length, return_tensors="pt")
+            rows.append(torch.log_softmax(model(**batch).logits[0].float(), -1))
+    return torch.stack(rows), model.config.id2label
+
+
+class LmEval:
+    """The `lm_eval` command; see this module's docstring."""
+
+    def __init__(self):
+        self._server = subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            cwd=Path(__file__).parents[2],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __call__(self, *arguments, cwd=None, **environment):
+        """Run `lm_eval` with these arguments, and these additions to its environment."""
+        order = {"argv": [str(argument) for argument in arguments], "cwd": str(cwd or os.getcwd())}
+        order["environment"] = {name: str(value) for name, value in environment.items()}
+        print(json.dumps(order), file=self._server.stdin, flush=True)
+        return Outcome(**json.loads(self._server.stdout.readline()))
+
+    def close(self):
+        self._server.stdin.close()
+        self._server.wait()
+
+
+def results(folder):
+    """lm-eval's results JSON under an --output_path."""
+    (path,) = Path(folder).glob("**/results_*.json")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _serve():
+    import functools
+    import tempfile
+
+    os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    import lm_eval.evaluator
+    import lm_eval.models.huggingface  # noqa: F401
+    from lm_eval.__main__ import cli_evaluate
+    from lm_eval.tasks import TaskManager, _index
+
+    read = functools.cache(_index.load_yaml)
+    _index.load_yaml = lambda path, **options: dict(read(path, **options))
+    TaskManager()
+    for line in sys.stdin:
+        order = json.loads(line)
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+            child = os.fork()
+            if not child:
+                os.dup2(out.fileno(), 1)
+                os.dup2(err.fileno(), 2)
+                os.chdir(order["cwd"])
+                os.environ |= order["environment"]
+                sys.argv = ["lm_eval", *order["argv"]]
+                code = 0
+                try:
+                    cli_evaluate()
+                except SystemExit as error:
+                    code = error.code if isinstance(error.code, int) else int(error.code is not None)
+                except BaseException:
+                    sys.excepthook(*sys.exc_info())
+                    code = 1
+                with contextlib.suppress(Exception):
+                    sys.stdout.flush()
+                    sys.stderr.flush()
+                os._exit(code)
+            _, status = os.waitpid(child, 0)
+            out.seek(0)
+            err.seek(0)
+            answer = {"code": os.waitstatus_to_exitcode(status), "stdout": out.read(), "stderr": err.read()}
+            print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    _serve()

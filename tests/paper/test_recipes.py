@@ -1,0 +1,68 @@
+"""The paper's recipes: in step with the catalog, complete, and parsed by mergekit as they stand."""
+
+from pathlib import Path
+
+import yaml
+from mergekit.config import MergeConfiguration
+
+from taxlt_mergekit.merge.recipe import check_recipe
+from taxlt_mergekit.paper.catalog import load
+from taxlt_mergekit.paper.recipes import recipe_files
+from tests.helpers.hosts import console
+
+FOLDER = Path(__file__).parents[2] / "merge_configs"
+
+
+def test_the_folder_is_what_the_catalog_says(tmp_path):
+    assert console("taxlt", "recipes", "--check", "--output", FOLDER).code == 0
+    done = console("taxlt", "recipes", cwd=tmp_path)
+    assert done.code == 0 and "177 recipes" in done.stdout
+    (tmp_path / "merge_configs" / "quy_plus_tgt.yml").write_text("merge_method: linear\n")
+    outcome = console("taxlt", "recipes", "--check", cwd=tmp_path)
+    assert outcome.code != 0 and "quy_plus_tgt.yml" in outcome.last_line
+
+
+def test_recipes_for_another_model_name_it_and_its_vectors(tmp_path):
+    arguments = ("--model", "runs/minilm", "--benchmark", "nusax", "--output", "mine")
+    done = console("taxlt", "recipes", *arguments, cwd=tmp_path)
+    assert done.code == 0 and "28 recipes written to mine" in done.stdout
+    text = (tmp_path / "mine/mad_plus_tgt.yml").read_text("utf-8")
+    recipe = yaml.safe_load(text)
+    assert recipe["base_model"] == "runs/minilm"
+    assert [entry["model"] for entry in recipe["models"]] == [
+        "vectors/minilm/task/smsa",
+        "vectors/minilm/lang/mad",
+    ]
+    assert "mergekit-yaml mine/mad_plus_tgt.yml out/" in text
+    check_recipe(MergeConfiguration.model_validate(recipe), text)
+
+
+def test_every_language_of_the_paper_has_its_recipes():
+    names = {name for name, _ in recipe_files()}
+    # Tables 5 and 6: 14, 10 and 9 languages with three variants, MARC's 5, and +SRC once a benchmark.
+    assert len([n for n in names if "/" not in n]) == (14 + 10 + 9 + 5) * 3 + 4
+    assert len([n for n in names if n.startswith("xlm-roberta-large/")]) == (10 + 9) * 3 + 2
+    assert {"quy_plus_tgt.yml", "sw_minus_src_plus_tgt.yml", "marc_ja_plus_src_plus_tgt.yml"} <= names
+
+
+def test_every_recipe_is_valid_and_opens_with_a_comment():
+    for name, text in recipe_files():
+        config = MergeConfiguration.model_validate(yaml.safe_load(text))
+        cast = check_recipe(config, text)
+        assert str(cast.base) in {model.id for model in load().models.values()}, name
+        assert str(cast.task).startswith("vectors/"), name
+        assert text.startswith("# "), name
+
+
+def test_scaling_factors_are_those_of_table_9():
+    text = dict(recipe_files())
+    for name, weight in (
+        ("quy_plus_tgt.yml", 0.9),
+        ("sw_plus_tgt.yml", 0.8),
+        ("mad_minus_src_plus_tgt.yml", 0.6),
+        ("marc_de_plus_src_plus_tgt.yml", 0.2),
+        ("xlm-roberta-large/mad_plus_tgt.yml", 0.6),
+        ("xlm-roberta-large/americas_nli_plus_src.yml", 0.1),
+    ):
+        languages = yaml.safe_load(text[name])["models"][1:]
+        assert {entry["parameters"]["weight"] for entry in languages} == {weight}, name
