@@ -4,8 +4,8 @@
     python benchmarks/merge.py --sizes 30,110,278  # how time and memory grow
 
 Checkpoints are random float32 ones in a temporary folder (or --folder, kept). For each size it prints medians
-of seconds and of peak memory, the ratio to stock in the same round, and the floor: reading all inputs and
-writing one output with plain file copies.
+of seconds and of peak private memory, the ratio to stock in the same round, and the floor: reading all inputs
+and writing one output with plain file copies.
 """
 
 import os
@@ -71,26 +71,35 @@ def recipe(method: str, density: float | None, scope: str | None) -> dict:
 
 
 def timed(command: list[str], cwd: Path, **environment: str) -> tuple[float, float]:
-    """Seconds and peak resident memory in GB of one whole process, started on a disk at rest."""
+    """Seconds and peak private memory in GB of one whole process, started on a disk at rest.
+
+    Private is what the process alone needs: pages of the checkpoints, which the system may drop and read
+    again at any time, are not counted.
+    """
     os.sync()
     start = time.perf_counter()
-    code = (
-        "import resource, subprocess, sys; "
-        "done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True); "
-        "sys.stderr.write(done.stderr[-2000:] if done.returncode else ''); "
-        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(done.returncode)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *command],
-        cwd=cwd,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-    )
-    seconds = time.perf_counter() - start
-    if done.returncode:
-        raise click.ClickException(f"{' '.join(command)}: {done.stderr}")
-    return seconds, int(done.stdout) / 1e6 * (1.024 if sys.platform == "linux" else 1e-3)
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            command, cwd=cwd, env=os.environ | environment, stdout=subprocess.DEVNULL, stderr=errors
+        )
+        peak = 0
+        while process.poll() is None:
+            peak = max(peak, private_bytes(process.pid))
+            time.sleep(0.02)
+        seconds = time.perf_counter() - start
+        if process.returncode:
+            errors.seek(0)
+            raise click.ClickException(f"{' '.join(command)}: {errors.read()[-2000:].decode()}")
+    return seconds, peak / 1e9
+
+
+def private_bytes(process: int) -> int:
+    """Anonymous memory of a running process; 0 where the system does not tell it (Linux does)."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon")), 0)
 
 
 def read_through(path: Path) -> None:

@@ -31,8 +31,8 @@ from merge import SHAPES, STOCK_FLAGS, make_models, read_through, recipe, timed
 FACTORS, DENSITIES = 10, 9
 STUBBED = """
 import sys
-from taxlt_mergekit.process import ImportsStay
-with ImportsStay():
+from taxlt_mergekit.process import imports_stay
+with imports_stay():
     from taxlt_mergekit.evaluate import scorer as scoring
 scoring.Scorer.score = lambda self, task: ({"acc": 0.5}, None)
 from taxlt_mergekit.cli import main

@@ -6,9 +6,8 @@ Throughput: the same model, blocks and settings, in turn on ours and on transfor
 collator, in one process; the figure is the median over rounds of the ratio of seconds, and of CPU seconds,
 which other work on the machine disturbs less. The bar is 1.05.
 
-Memory: the command itself on 1 MB and on `--megabytes` of text, from reading to the last step. *Private* is
-memory that belongs to the process; *resident* also counts pages of memory-mapped files, which the system
-takes back when it needs them.
+Memory: the most that is private to the command itself on 1 MB and on `--megabytes` of text, from reading to
+the last step. Pages of the mapped file of blocks are not; the system takes them back when it needs them.
 """
 
 import argparse
@@ -50,18 +49,19 @@ def throughput(folder: Path, rounds: int, steps: int) -> None:
     import datasets
     import transformers
 
-    from taxlt_mergekit.train import prepare as training_runs
-    from taxlt_mergekit.train import run as training
     from taxlt_mergekit.train.console import StopOnSignal
+    from taxlt_mergekit.train.prepare import Plan, make_plan
     from taxlt_mergekit.train.settings import LanguageSettings
+    from taxlt_mergekit.train.trainer import make_trainer
 
     transformers.utils.logging.set_verbosity_error()
+    datasets.disable_progress_bars()
     text = folder / "text.txt"
     make_text(text, 2)
     make_model(folder / "model", text, hidden=128, layers=3)
     seconds: dict[str, list[tuple[float, float]]] = {"ours": [], "bare": []}
 
-    def prepare(number: int) -> training.Run:
+    def prepare(number: int) -> Plan:
         settings = LanguageSettings(
             model=str(folder / "model"),
             corpus=[str(text)],
@@ -70,24 +70,23 @@ def throughput(folder: Path, rounds: int, steps: int) -> None:
             block_size=BLOCK,
             arguments={"max_steps": steps, "eval_steps": 10 * steps, "disable_tqdm": True, "use_cpu": True},
         )
-        return training_runs.language_run(settings, resume=False)
+        return make_plan(settings, resume=False)
 
-    def bare(run: training.Run) -> transformers.Trainer:
+    def bare(plan: Plan) -> transformers.Trainer:
         # What training is given is the same; only the way to it differs.
-        blocks = datasets.Dataset.from_file(run.train.files[0])
         return transformers.Trainer(
-            model=run.model,
-            args=run.arguments,
-            train_dataset=blocks,
-            data_collator=transformers.DataCollatorForLanguageModeling(run.tokenizer, mlm_probability=0.15),
+            model=plan.model,
+            args=plan.arguments,
+            train_dataset=plan.train.blocks.with_format(None),
+            data_collator=transformers.DataCollatorForLanguageModeling(plan.tokenizer, mlm_probability=0.15),
         )
 
     for number in range(rounds):
         for name in ("ours", "bare") if number % 2 else ("bare", "ours"):
-            run = prepare(2 * number + (name == "bare"))
-            run.arguments.eval_strategy, run.arguments.save_strategy = "no", "no"
-            run.arguments.load_best_model_at_end, run.arguments.logging_strategy = False, "no"
-            trainer = training.make_trainer(run, [StopOnSignal()]) if name == "ours" else bare(run)
+            plan = prepare(2 * number + (name == "bare"))
+            plan.arguments.eval_strategy, plan.arguments.save_strategy = "no", "no"
+            plan.arguments.load_best_model_at_end, plan.arguments.logging_strategy = False, "no"
+            trainer = make_trainer(plan, [StopOnSignal()]) if name == "ours" else bare(plan)
             wall, cpu = time.perf_counter(), time.process_time()
             trainer.train()
             seconds[name].append((time.perf_counter() - wall, time.process_time() - cpu))
@@ -121,19 +120,14 @@ def memory(folder: Path, megabytes: int) -> None:
         ]
         started = time.perf_counter()
         peaks[size] = watch(command, dict(os.environ, HF_DATASETS_CACHE=str(folder / f"cache{size}")))
-        private, resident = (peak / 1024 for peak in peaks[size])
         took = time.perf_counter() - started
-        print(
-            f"{size:4} MB of text: {private:6.0f} MB private, {resident:6.0f} MB resident, {took:.0f} s",
-            flush=True,
-        )
-    ratios = [large / small for small, large in zip(peaks[1], peaks[megabytes], strict=True)]
-    print(f"ratio {megabytes} MB/1 MB: {ratios[0]:.3f} private, {ratios[1]:.3f} resident")
+        print(f"{size:4} MB of text: {peaks[size] / 1024:6.0f} MB private, {took:.0f} s", flush=True)
+    print(f"ratio {megabytes} MB/1 MB: {peaks[megabytes] / peaks[1]:.3f}")
 
 
-def watch(command: list[str], environment: dict[str, str]) -> tuple[int, int]:
-    """Run a command; its peak private and resident memory in kB (Linux)."""
-    private = resident = 0
+def watch(command: list[str], environment: dict[str, str]) -> int:
+    """Run a command; the most memory in kB that was private to it (Linux)."""
+    private = 0
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as process:
@@ -148,11 +142,10 @@ def watch(command: list[str], environment: dict[str, str]) -> tuple[int, int]:
             fields = dict(line.split(":", 1) for line in status.splitlines())
             if "RssAnon" in fields:
                 private = max(private, int(fields["RssAnon"].split()[0]))
-                resident = max(resident, int(fields["VmHWM"].split()[0]))
             time.sleep(0.02)
         if process.wait():
             sys.exit(said.decode()[-2000:])
-    return private, resident
+    return private
 
 
 def main() -> None:

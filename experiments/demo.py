@@ -14,7 +14,8 @@ import click
 from scipy.stats import binomtest
 
 from taxlt_mergekit.demo import files
-from taxlt_mergekit.demo.results import COLUMNS, CONTROL, NAMES, Outcome, read_outcome, table
+from taxlt_mergekit.demo.results import COLUMNS, CONTROL, Outcome, read_outcome
+from taxlt_mergekit.demo.summary import LANGUAGES, table
 from taxlt_mergekit.paper.variants import MODEL
 
 
@@ -69,7 +70,7 @@ def _against_model(outcomes: Sequence[Outcome], column: str) -> str:
         different = sum(difference != 0 for difference in differences)
         p = binomtest(won, different).pvalue if different else 1.0
         parts.append(
-            f"{NAMES[code]}: mean {fmean(differences):+5.1f}, {min(differences):+5.1f} to "
+            f"{LANGUAGES[code]}: mean {fmean(differences):+5.1f}, {min(differences):+5.1f} to "
             f"{max(differences):+5.1f}, above in {won} of {different}, sign test p = {p:.3f}"
         )
     return f"\n{'':<13}".join(parts)

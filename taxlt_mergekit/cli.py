@@ -4,8 +4,8 @@ import importlib
 
 import click
 
-from taxlt_mergekit import __version__
-from taxlt_mergekit.process import end_at_once
+from taxlt_mergekit import __version__, register
+from taxlt_mergekit.process import imports_stay
 
 # Command -> where its click command is, and the line that `taxlt --help` shows (kept here so that the
 # list needs no import of torch).
@@ -37,7 +37,8 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        with imports_stay():
+            return getattr(importlib.import_module(module), attribute)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -51,4 +52,4 @@ def main() -> None:
 
     Merging and evaluation run through the hosts' own commands, mergekit-yaml and lm_eval.
     """
-    end_at_once()
+    register()  # these commands need both hosts completed, whatever TAXLT_NO_AUTOLOAD says

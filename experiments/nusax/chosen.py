@@ -12,7 +12,8 @@ import click
 
 from taxlt_mergekit.cells.collect import collect
 from taxlt_mergekit.paper.variants import MODEL
-from taxlt_mergekit.report.study import studies, weight_label
+from taxlt_mergekit.report.study import studies
+from taxlt_mergekit.report.wording import weight_label
 
 
 @click.command()

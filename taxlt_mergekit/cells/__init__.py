@@ -1,0 +1,1 @@
+"""Scores as cells: kept in files, read from lm-eval, gathered, and chosen from."""

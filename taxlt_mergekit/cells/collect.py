@@ -7,7 +7,7 @@ from taxlt_mergekit.cells.lm_eval import is_results_file, read_lm_eval
 from taxlt_mergekit.cells.selection import canonical, column_of, metric_of
 from taxlt_mergekit.cells.store import CELLS_FILE, Cell, read_cells
 from taxlt_mergekit.errors import UserError
-from taxlt_mergekit.paper import catalog
+from taxlt_mergekit.paper.catalog import hub_id
 
 
 def collect(
@@ -76,15 +76,10 @@ def _result_files(path: Path) -> list[Path]:
 
 def _name_models(cells: list[Cell], base_model: str | None) -> list[Cell]:
     """The catalog's id for a model of the paper however it was named; a θ₀ for cells that do not tell it."""
-    ids = {}
-    for model in {cell.model for cell in cells}:
-        size = catalog.size_of(model)
-        ids[model] = catalog.load().models[size].id if size else model
+    ids = {cell.model: hub_id(cell.model) for cell in cells}
     known = {name for name in ids.values() if name}
     if "" in ids:
-        size = catalog.size_of(base_model or "")
-        given = catalog.load().models[size].id if size else base_model
-        ids[""] = given or (known.pop() if len(known) == 1 else "")
+        ids[""] = hub_id(base_model or "") or (known.pop() if len(known) == 1 else "")
     return [cell.model_copy(update={"model": ids[cell.model]}) for cell in cells]
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,9 @@ import numpy as np
 import yaml
 
 from taxlt_mergekit.cells.store import Cell, Documents, Parameters
-from taxlt_mergekit.errors import UserError
+from taxlt_mergekit.errors import UserError, one_line
 from taxlt_mergekit.paper import catalog
-from taxlt_mergekit.paper.catalog import Split, known_tasks
+from taxlt_mergekit.paper.catalog import Split, hub_id, known_tasks, size_of
 from taxlt_mergekit.paper.variants import MODEL, split_recipe_name, variant_of
 
 # lm-eval puts the time of the run at the end of the names of its files.
@@ -54,7 +54,9 @@ def read_lm_eval(
         name = str(run.get("model_name") or run["config"]["model"])
         tasks = {task: dict(results[task]) for task in configs if task in results}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a results file of lm_eval ({type(error).__name__}: {error})") from None
+        raise UserError(
+            f"{path}: not a results file of lm_eval ({type(error).__name__}: {one_line(error)})"
+        ) from None
     date = DATED.search(path.name)
     versions = {
         package: str(run[field])
@@ -82,7 +84,9 @@ def read_lm_eval(
                 split=split,
                 task=task,
                 metrics=plain_metrics(values),
-                documents=_documents(samples, configs[task]) if samples and samples.is_file() else None,
+                documents=_logged_documents(samples, configs[task])
+                if samples and samples.is_file()
+                else None,
                 versions=versions,
             )
         )
@@ -99,11 +103,40 @@ def plain_metrics(values: Mapping[str, Any]) -> dict[str, float]:
     return metrics
 
 
+def documents(
+    samples: Iterable[Mapping[str, Any]], choices: Callable[[Mapping[str, Any]], Sequence[str]]
+) -> Documents | None:
+    """Label indices from lm-eval's samples of a multiple-choice task, in the order of its documents.
+
+    A prediction is the choice with the highest log-likelihood, as lm-eval has it the first of equals.
+
+    Args:
+        samples: one a document and filter; the first filter counts.
+        choices: a sample's choices, for samples whose target is a choice's text and not its number.
+
+    Returns:
+        None where a document has several right choices, or none.
+    """
+    try:
+        every = sorted(samples, key=lambda row: row["doc_id"])
+        rows = [row for row in every if row["filter"] == every[0]["filter"]]
+        return Documents(
+            target=tuple(
+                choices(row).index(row["target"]) if isinstance(row["target"], str) else int(row["target"])
+                for row in rows
+            ),
+            prediction=tuple(
+                int(np.argmax([float(choice[0]) for choice in row["filtered_resps"]])) for row in rows
+            ),
+        )
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+        return None
+
+
 def _describe(name: str, language: str | None) -> tuple[str, str, Parameters]:
     """Variant, θ₀ and parameters of the model that lm-eval was given as `name`."""
     path = Path(name)
-    folders = {entry.folder: entry.id for entry in catalog.load().models.values()}
-    model = next((folders[part] for part in reversed(path.parts) if part in folders), "")
+    model = next((hub_id(part) for part in reversed(path.parts) if size_of(part)), "")
     task_vectors = {entry.task_vector for entry in catalog.load().benchmarks.values()}
     if path.name in task_vectors and path.parent.name == "task":
         return MODEL, model, Parameters()
@@ -163,33 +196,24 @@ def _recipe(path: Path) -> tuple[str, str, Parameters, list[str]] | None:
         return None
 
 
-def _documents(path: Path, config: Mapping[str, Any]) -> Documents | None:
-    """Label indices from a samples file: the target, and the choice with the highest log-likelihood."""
+def _logged_documents(path: Path, config: Mapping[str, Any]) -> Documents | None:
+    """The documents of a samples file, in which lm-eval has made a text of every target."""
     if config.get("output_type") != "multiple_choice":
         return None
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not a samples file of lm_eval ({type(error).__name__}: {error})") from None
-    try:
-        rows = sorted(
-            (row for row in rows if row["filter"] == rows[0]["filter"]), key=lambda row: row["doc_id"]
-        )
-        return Documents(
-            target=tuple(_target(row, config.get("doc_to_choice")) for row in rows),
-            # As lm-eval does it: the first of equals.
-            prediction=tuple(
-                int(np.argmax([float(choice[0]) for choice in row["filtered_resps"]])) for row in rows
-            ),
-        )
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
-        # Several right choices, or none: there is no label index.
-        return None
+        raise UserError(
+            f"{path}: not a samples file of lm_eval ({type(error).__name__}: {one_line(error)})"
+        ) from None
 
+    def with_number(row: dict[str, Any]) -> dict[str, Any]:
+        return row | {"target": int(row["target"])} if row["target"].isdecimal() else row
 
-def _target(row: Mapping[str, Any], choices: Any) -> int:
-    if row["target"].isdecimal():
-        return int(row["target"])
-    if not isinstance(choices, list):
-        choices = [request["arg_1"].strip() for request in row["arguments"].values()]
-    return choices.index(row["target"])
+    def choices(row: Mapping[str, Any]) -> Sequence[str]:
+        listed = config.get("doc_to_choice")
+        if isinstance(listed, list):
+            return listed
+        return [request["arg_1"].strip() for request in row["arguments"].values()]
+
+    return documents(map(with_number, rows), choices)

@@ -32,9 +32,7 @@ def in_mean(benchmark: str | None, column: str) -> bool:
 
 def canonical(parameters: Parameters) -> Parameters:
     """The same for all dense cells of one λ: at density 1 it means nothing which entries are kept."""
-    if parameters.density in (None, 1.0):
-        return Parameters(source_weight=parameters.source_weight, target_weight=parameters.target_weight)
-    return parameters
+    return parameters.dense if parameters.density in (None, 1.0) else parameters
 
 
 def grid(cells: Iterable[Cell]) -> Grid:

@@ -44,6 +44,17 @@ class Parameters(_Part):
     select: Literal["top", "bottom"] | None = None
     scope: Literal["global", "tensor"] | None = None
 
+    @property
+    def dense(self) -> "Parameters":
+        """The same λ on whole vectors."""
+        return Parameters(source_weight=self.source_weight, target_weight=self.target_weight)
+
+    @property
+    def weight(self) -> float | None:
+        """The one λ of the language vectors; None where there is none, or they have several."""
+        weights = {self.source_weight, self.target_weight} - {None}
+        return weights.pop() if len(weights) == 1 else None
+
 
 class Documents(_Part):
     """Label indices of every document, in the task's document order; both lists have the same length."""

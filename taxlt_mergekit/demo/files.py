@@ -4,14 +4,14 @@ They are what a user brings for a language of their own, in the same formats and
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
 from taxlt_mergekit.demo import world
-from taxlt_mergekit.paper.catalog import vector_folder
+from taxlt_mergekit.paper.catalog import Split, vector_folder
 from taxlt_mergekit.paper.variants import VARIANTS, VariantKey
 
 PRETRAINING_LINES = 6000
@@ -20,6 +20,11 @@ ROWS = {"train": 2000, "validation": 300, "test": 600}
 
 BASE, TASK = "tiny", "sentiment"
 UNTRAINED = "untrained"
+# Where the commands write: the two sweeps, what mergekit-yaml makes, what lm_eval finds.
+SWEEP, CONTROL_SWEEP = "results", "control/results"
+MERGED, SCORES = "merged", "scores"
+TASKS = "tasks"
+COMMANDS = "commands.sh"
 SOURCE = world.SOURCE.code
 PRETRAINED = (world.SOURCE.code, *(plan.code for plan in world.OTHERS))
 TARGETS = tuple(plan.code for plan in world.TARGETS)
@@ -30,8 +35,18 @@ def vector(kind: str, name: str) -> str:
     return vector_folder(BASE, kind, name)
 
 
+def text_file(kind: Literal["pretraining", "text"], code: str) -> str:
+    """Raw text that θ₀ is trained on, or a language model."""
+    return f"data/{kind}/{code}.txt"
+
+
 def rows_file(code: str, split: str) -> str:
     return f"data/labelled/{code}_{split}.jsonl"
+
+
+def task(code: str, split: Split = "test") -> str:
+    """The name of a language's lm-eval task."""
+    return f"demo_dev_{code}" if split == "dev" else f"demo_{code}"
 
 
 def recipe_file(variant: VariantKey, code: str, control: bool = False) -> str:
@@ -45,17 +60,17 @@ def write_inputs(folder: Path, seed: int) -> None:
     for language in pretrained:
         others = [other for other in pretrained if other is not language]
         lines = world.raw_text(language, PRETRAINING_LINES, seed, others)
-        _write(folder / f"data/pretraining/{language.code}.txt", "".join(f"{line}\n" for line in lines))
+        _write(folder / text_file("pretraining", language.code), "".join(f"{line}\n" for line in lines))
     for code in (SOURCE, *TARGETS):
         lines = world.raw_text(languages[code], LANGUAGE_LINES, seed)
-        _write(folder / f"data/text/{code}.txt", "".join(f"{line}\n" for line in lines))
+        _write(folder / text_file("text", code), "".join(f"{line}\n" for line in lines))
         # Labels of a target language are for choosing λ and for testing alone.
         for split in ROWS if code == SOURCE else ("validation", "test"):
             rows = world.labelled_text(languages[code], ROWS[split], seed, split)
             text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
             _write(folder / rows_file(code, split), text)
     for name, content in _tasks().items():
-        _write(folder / "tasks" / name, yaml.safe_dump(content, sort_keys=False))
+        _write(folder / TASKS / name, yaml.safe_dump(content, sort_keys=False))
     for code in TARGETS:
         for variant in VARIANTS:
             _write(folder / recipe_file(variant, code), recipe(variant, code))
@@ -79,9 +94,11 @@ def _tasks() -> Mapping[str, Any]:
     }
     for code in (SOURCE, *TARGETS):
         data = {split: rows_file(code, split) for split in ("validation", "test")}
-        for prefix, split in (("demo", {}), ("demo_dev", {"test_split": "validation"})):
-            task = {"include": "demo_common_yaml", "task": f"{prefix}_{code}"}
-            files[f"{prefix}_{code}.yaml"] = task | {"dataset_kwargs": {"data_files": data}} | split
+        of_split: dict[Split, dict[str, str]] = {"test": {}, "dev": {"test_split": "validation"}}
+        for split, scored in of_split.items():
+            name = task(code, split)
+            content = {"include": "demo_common_yaml", "task": name, "dataset_kwargs": {"data_files": data}}
+            files[f"{name}.yaml"] = content | scored
     return files
 
 
@@ -96,11 +113,6 @@ def recipe(variant: VariantKey, target: str) -> str:
     ]
     content = {"merge_method": added.merge_method, "base_model": BASE, "models": models, "dtype": "float32"}
     return yaml.safe_dump(content, sort_keys=False)
-
-
-def vocabulary(seed: int) -> Iterable[str]:
-    """Every word of every language."""
-    return {word for language in world.languages(seed).values() for word in language.words.values()}
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,12 +1,17 @@
 """The demo's untrained θ₀: a word-level tokenizer and a small ModernBERT with random weights, as a folder.
 
+    python -m taxlt_mergekit.demo.model FOLDER SEED
+
 ModernBERT, because it is an ordinary encoder of transformers that learns fast when small: it knows how far
 apart two words are, not where in a block they stand, and its classifier reads the mean over all words.
 """
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from taxlt_mergekit.demo.world import vocabulary
 
 BOS, PAD, EOS, UNKNOWN, MASK = SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 POSITIONS = 128
@@ -24,9 +29,9 @@ def write_untrained(folder: Path, words: Iterable[str], seed: int) -> None:
     import torch
     from transformers import ModernBertConfig, ModernBertForMaskedLM
 
-    vocabulary = {word: row for row, word in enumerate([*SPECIAL, *sorted(set(words))])}
+    rows = {word: row for row, word in enumerate([*SPECIAL, *sorted(set(words))])}
     config = ModernBertConfig(
-        vocab_size=len(vocabulary),
+        vocab_size=len(rows),
         hidden_size=64,
         intermediate_size=96,
         num_hidden_layers=2,
@@ -37,26 +42,26 @@ def write_untrained(folder: Path, words: Iterable[str], seed: int) -> None:
         initializer_cutoff_factor=3.0,
         classifier_pooling="mean",
         attn_implementation="sdpa",
-        bos_token_id=vocabulary[BOS],
-        cls_token_id=vocabulary[BOS],
-        eos_token_id=vocabulary[EOS],
-        sep_token_id=vocabulary[EOS],
-        pad_token_id=vocabulary[PAD],
+        bos_token_id=rows[BOS],
+        cls_token_id=rows[BOS],
+        eos_token_id=rows[EOS],
+        sep_token_id=rows[EOS],
+        pad_token_id=rows[PAD],
     )
     torch.manual_seed(seed)
     ModernBertForMaskedLM(config).save_pretrained(folder)
-    _tokenizer(vocabulary).save_pretrained(folder)
+    _tokenizer(rows).save_pretrained(folder)
 
 
-def _tokenizer(vocabulary: dict[str, int]) -> Any:
+def _tokenizer(rows: dict[str, int]) -> Any:
     """Words are what stands between blanks."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    words = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
+    words = Tokenizer(models.WordLevel(rows, unk_token=UNKNOWN))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     words.post_processor = processors.TemplateProcessing(
-        single=f"{BOS} $A {EOS}", special_tokens=[(BOS, vocabulary[BOS]), (EOS, vocabulary[EOS])]
+        single=f"{BOS} $A {EOS}", special_tokens=[(BOS, rows[BOS]), (EOS, rows[EOS])]
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=words,
@@ -69,3 +74,8 @@ def _tokenizer(vocabulary: dict[str, int]) -> Any:
         mask_token=MASK,
         model_max_length=POSITIONS,
     )
+
+
+if __name__ == "__main__":
+    folder, seed = Path(sys.argv[1]), int(sys.argv[2])
+    write_untrained(folder, vocabulary(seed), seed)

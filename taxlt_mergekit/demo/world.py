@@ -131,6 +131,11 @@ def languages(seed: int) -> dict[str, Language]:
     return world
 
 
+def vocabulary(seed: int) -> set[str]:
+    """Every word of every language."""
+    return {word for language in languages(seed).values() for word in language.words.values()}
+
+
 def _share(group: Sequence[str], share: float, random: Random) -> list[str]:
     return random.sample(list(group), round(share * len(group)))
 

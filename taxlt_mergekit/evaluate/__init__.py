@@ -1,0 +1,1 @@
+"""Scoring classification heads in lm-eval: its model, its tasks, and a model that stays in memory."""

@@ -10,6 +10,7 @@ choice stands for. Labels are matched by name.
 Loading, devices, precision, adapters and distribution are those of lm-eval's `hf`, which this class extends.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import datasets
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.api.task import Task
@@ -24,12 +26,17 @@ from lm_eval.models.huggingface import HFLM
 from tqdm import tqdm
 from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding
 
-from taxlt_mergekit.errors import UserError
-from taxlt_mergekit.evaluate.labels import has_no_names, input_columns, logger, match_labels, task_labels
+from taxlt_mergekit.errors import UserError, one_line
+from taxlt_mergekit.evaluate.labels import choice_labels, has_no_names, input_columns, match_labels
+
+# A child of lm-eval's own logger, so that its settings and its level hold.
+LOG = logging.getLogger("lm_eval.models.hf-seq-cls")
 
 
 @dataclass
-class _Document:
+class Document:
+    """One forward pass: what the model reads, and the requests of lm-eval that it answers."""
+
     task: str
     texts: list[str]
     columns: list[int]  # the head's column for each choice
@@ -51,16 +58,17 @@ class _HeadLoader:
 
 
 @contextmanager
-def _one_line(pretrained: object) -> Iterator[None]:
+def _loading(pretrained: object) -> Iterator[None]:
     """The libraries' errors about a checkpoint or its arguments as one line; the rest at log level DEBUG."""
     try:
         yield
     except UserError:
         raise
     except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
-        logger.debug("the whole error", exc_info=True)
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"hf-seq-cls: can't load {pretrained}: {type(error).__name__}: {reason}") from error
+        LOG.debug("the whole error", exc_info=True)
+        raise UserError(
+            f"hf-seq-cls: can't load {pretrained}: {type(error).__name__}: {one_line(error)}"
+        ) from error
 
 
 class SequenceClassifierLM(HFLM):
@@ -100,15 +108,15 @@ class SequenceClassifierLM(HFLM):
         path = Path(pretrained).expanduser()
         if not path.exists() and (pretrained.endswith("/") or pretrained.startswith((".", "/", "~"))):
             raise UserError(f"hf-seq-cls: pretrained={pretrained}: no such folder")
-        with _one_line(pretrained):
+        with _loading(pretrained):
             super()._get_config(pretrained, **kwargs)
 
     def _create_tokenizer(self, pretrained: Any, *args: Any, **kwargs: Any) -> None:
-        with _one_line(pretrained):
+        with _loading(pretrained):
             super()._create_tokenizer(pretrained, *args, **kwargs)
 
     def _create_model(self, pretrained: str, **kwargs: Any) -> None:
-        with _one_line(pretrained):
+        with _loading(pretrained):
             super()._create_model(pretrained, **kwargs)
 
     def _refuse_untrained(self, pretrained: Any, adapter: str | None) -> None:
@@ -157,7 +165,7 @@ class SequenceClassifierLM(HFLM):
             UserError: the task asks for few-shot examples, or its labels or columns don't fit the model.
         """
         documents = self._documents(requests)
-        encoded = self._encode(documents)
+        encoded = self.encode(documents)
         collate = DataCollatorWithPadding(self.tokenizer)
         results: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
         hidden = disable_tqdm or self.rank != 0
@@ -175,20 +183,20 @@ class SequenceClassifierLM(HFLM):
                 progress.update(len(batch))
         return results
 
-    def _documents(self, requests: Sequence[Instance]) -> list[_Document]:
-        documents: dict[Any, _Document] = {}
+    def _documents(self, requests: Sequence[Instance]) -> list[Document]:
+        documents: dict[Any, Document] = {}
         layouts: dict[str, tuple[tuple[str, ...], list[int]]] = {}
         for position, request in enumerate(requests):
             name = request.task_name or "the task"
             key = (name, id(request.doc) if request.doc_id is None else request.doc_id)
             if key not in documents:
                 if name not in layouts:
-                    layouts[name] = self._layout(request, name)
+                    layouts[name] = self.layout(_task_of(request, name), request.doc, name)
                 inputs, columns = layouts[name]
                 texts = [request.doc[column] for column in inputs]
                 if not all(isinstance(text, str) for text in texts):
                     raise UserError(f"{name}, document {request.doc_id}: {' or '.join(inputs)} is not a text")
-                documents[key] = _Document(name, texts, columns)
+                documents[key] = Document(name, texts, columns)
             if request.idx >= len(documents[key].columns):
                 raise UserError(
                     f"{name}: hf-seq-cls has no score for a choice without its text (acc_mutual_info)"
@@ -196,9 +204,16 @@ class SequenceClassifierLM(HFLM):
             documents[key].requests.append(position)
         return list(documents.values())
 
-    def _layout(self, request: Instance, name: str) -> tuple[tuple[str, ...], list[int]]:
-        """A task's input columns, and the head's column for each of its choices."""
-        task: Task = request.task
+    def layout(self, task: Task, document: Mapping[str, Any], name: str) -> tuple[tuple[str, ...], list[int]]:
+        """A task's input columns, and the head's column for each of its choices.
+
+        Args:
+            document: one of the task's.
+            name: the task's, for errors.
+
+        Raises:
+            UserError: the task is none that a head can be scored on, or does not fit this one.
+        """
         if task.config.num_fewshot:
             raise UserError(
                 f"{name}: hf-seq-cls reads a document's own columns, so few-shot examples can't reach it; "
@@ -206,14 +221,19 @@ class SequenceClassifierLM(HFLM):
             )
         if task.OUTPUT_TYPE != "multiple_choice":
             raise UserError(f"{name}: hf-seq-cls scores multiple-choice tasks, not {task.OUTPUT_TYPE}")
-        inputs = input_columns(request.doc, name)
+        inputs = input_columns(document, name)
         # As model arguments in JSON give it, its keys are strings.
         id2label = {int(column): str(label) for column, label in self.model.config.id2label.items()}
-        labels = task_labels(task, request.doc, task.doc_to_choice(request.doc), id2label, name)
+        choices = task.doc_to_choice(document)
+        labels, assumed = choice_labels(choices, named_labels(task), document, id2label, name)
+        if assumed:
+            LOG.warning(
+                "%s: its labels have no names; taken as XNLI numbers them: %s", name, ", ".join(labels)
+            )
         columns = match_labels(id2label, labels, name)
         if has_no_names(id2label) and (order := ", ".join(labels)) not in self._assumed:
             self._assumed.add(order)
-            logger.warning(
+            LOG.warning(
                 "%s: the model's labels have no names (%s); their order is taken as given: %s. "
                 "Set id2label in its config.json to be sure.",
                 name,
@@ -222,7 +242,7 @@ class SequenceClassifierLM(HFLM):
             )
         return inputs, columns
 
-    def _encode(self, documents: Sequence[_Document]) -> list[dict[str, list[int]]]:
+    def encode(self, documents: Sequence[Document]) -> list[dict[str, list[int]]]:
         """Token ids of each document, without padding; too long ones are truncated, counted and reported."""
         encoded: list[dict[str, list[int]]] = [{}] * len(documents)
         limit = self.max_length
@@ -237,7 +257,7 @@ class SequenceClassifierLM(HFLM):
                 encoded[index] = row
         if truncated:
             self._truncated |= truncated
-            logger.warning(
+            LOG.warning(
                 "%d of %d documents are longer than %d tokens and were truncated (%s)",
                 truncated.total(),
                 len(documents),
@@ -289,6 +309,25 @@ class SequenceClassifierLM(HFLM):
     def chat_template(self, chat_template: bool | str = False) -> str | None:
         """Refused: a head reads no prompt."""
         raise UserError("hf-seq-cls reads a document's own columns; run without --apply_chat_template")
+
+
+def _task_of(request: Instance, name: str) -> Task:
+    """The task that a request is of, which lm-eval's requests do not tell by themselves."""
+    task = getattr(request, "task", None)
+    if task is None:
+        raise UserError(
+            f"{name}: hf-seq-cls can't see which task its requests are of; call taxlt_mergekit.register() "
+            "before lm-eval is used, or unset TAXLT_NO_AUTOLOAD"
+        )
+    return task
+
+
+def named_labels(task: Task) -> list[str] | None:
+    """The names that a task's data set gives its labels, where the target is such a label."""
+    target = task.config.doc_to_target
+    features = getattr(getattr(task, "task_docs", None), "features", None) or {}
+    label = features.get(target) if isinstance(target, str) else None
+    return label.names if isinstance(label, datasets.ClassLabel) else None
 
 
 def _not_for_a_head(requests: Sequence[Instance], asked: str) -> str:

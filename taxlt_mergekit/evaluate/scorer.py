@@ -6,19 +6,19 @@ the first call; later calls find them as they were.
 
 from collections.abc import Sequence
 from functools import cache
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import torch
+from lm_eval.api.instance import Instance
+from lm_eval.api.task import Task
 from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-from taxlt_mergekit.cells.lm_eval import plain_metrics
+from taxlt_mergekit.cells.lm_eval import documents, plain_metrics
 from taxlt_mergekit.cells.store import Documents
 from taxlt_mergekit.errors import UserError
-from taxlt_mergekit.evaluate.classifier import SequenceClassifierLM
+from taxlt_mergekit.evaluate.classifier import Document, SequenceClassifierLM
 from taxlt_mergekit.paper.catalog import Split
 from taxlt_mergekit.paper.tasks import task_folder
 
@@ -47,25 +47,39 @@ def _manager(include_path: tuple[str, ...], include_defaults: bool) -> TaskManag
     return TaskManager(include_path=paths or None, include_defaults=include_defaults)
 
 
-class _TokensOnce(SequenceClassifierLM):
-    """hf-seq-cls that tokenises a set of documents once, and leaves the progress bar to the sweep."""
+class RepeatedClassifier(SequenceClassifierLM):
+    """hf-seq-cls that tokenises a set of documents once, and shows no bar of its own."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._encoded: dict[Any, list[dict[str, list[int]]]] = {}
 
-    def _encode(self, documents: Any) -> list[dict[str, list[int]]]:
+    def encode(self, documents: Sequence[Document]) -> list[dict[str, list[int]]]:
         key = tuple((document.task, *document.texts) for document in documents)
         if key not in self._encoded:
-            self._encoded[key] = super()._encode(documents)
+            self._encoded[key] = super().encode(documents)
         return self._encoded[key]
 
-    def loglikelihood(self, requests: Any, disable_tqdm: bool = True) -> list[tuple[float, bool]]:
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
         return super().loglikelihood(requests, disable_tqdm=True)
 
-    def check(self, task: Any, name: str) -> None:
-        """Refuse a task whose labels or columns do not fit the head."""
-        self._layout(SimpleNamespace(task=task, doc=next(iter(task.eval_docs))), name)
+
+class RepeatedTask:
+    """An lm-eval task in every respect; its requests are built once, and then only lose their answers."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._built = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+    def build_all_requests(self, **options: Any) -> None:
+        if not self._built:
+            self._task.build_all_requests(**options)
+            self._built = True
+        for request in self._task.instances:
+            request.resps, request.filtered_resps = [], {}
 
 
 class Scorer:
@@ -94,19 +108,19 @@ class Scorer:
         Raises:
             UserError: a task that does not exist, labels that are not the head's, or what the models refuse.
         """
-        model_class = _TokensOnce if architecture.endswith("ForSequenceClassification") else HFLM
-        self._tasks = task_manager(tasks, include_path).load(tasks)["tasks"]
+        found = task_manager(tasks, include_path).load(tasks)["tasks"]
+        self._tasks = {name: RepeatedTask(task) for name, task in found.items()}
         self._limit = limit
+        model_class = RepeatedClassifier if architecture.endswith("ForSequenceClassification") else HFLM
         self.lm = model_class(
             pretrained=pretrained,
             dtype=dtype or "auto",
             batch_size=batch_size,
             device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
         )
-        for name, task in self._tasks.items():
-            if isinstance(self.lm, _TokensOnce):
-                self.lm.check(task, name)
-            _build_requests_once(task)
+        if isinstance(self.lm, RepeatedClassifier):
+            for name, task in found.items():
+                self.lm.layout(task, next(iter(task.eval_docs)), name)
 
     @property
     def model(self) -> torch.nn.Module:
@@ -129,36 +143,8 @@ class Scorer:
         return plain_metrics(found["results"][task]), _documents(self._tasks[task], found["samples"][task])
 
 
-def _build_requests_once(task: Any) -> None:
-    build = task.build_all_requests
-    built: list[Any] = []
-
-    def build_or_reset(**kwargs: Any) -> None:
-        if not built:
-            build(**kwargs)
-            built.append(True)
-        for request in task.instances:
-            request.resps, request.filtered_resps = [], {}
-
-    task.build_all_requests = build_or_reset
-
-
 def _documents(task: Any, samples: list[dict[str, Any]]) -> Documents | None:
     """Label indices of a multiple-choice task; None for other tasks."""
     if task.OUTPUT_TYPE != "multiple_choice":
         return None
-
-    def target(row: dict[str, Any]) -> int:
-        label = row["target"]
-        return task.doc_to_choice(row["doc"]).index(label) if isinstance(label, str) else int(label)
-
-    rows = sorted(samples, key=lambda row: row["doc_id"])
-    try:
-        return Documents(
-            target=tuple(map(target, rows)),
-            prediction=tuple(
-                int(np.argmax([float(choice[0]) for choice in row["filtered_resps"]])) for row in rows
-            ),
-        )
-    except (TypeError, ValueError, IndexError):
-        return None  # several right choices, or none
+    return documents(samples, lambda sample: task.doc_to_choice(sample["doc"]))

@@ -1,7 +1,7 @@
-"""The class of the tasks in eval_tasks/: lm-eval's own task with rows from `data` and a chosen mean.
+"""The class of the tasks in eval_tasks/: lm-eval's own task with rows from `paper.rows`.
 
-lm-eval's YAML can't say three things that these tasks need: that rows come from `TAXLT_DATA` where it is
-set, that labels are matched by name, and that a group's mean leaves some of its members out.
+lm-eval's YAML can't say two things that these tasks need: that rows come from `TAXLT_DATA` where it is set,
+and that labels are matched by name.
 """
 
 from typing import Any

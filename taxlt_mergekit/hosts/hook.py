@@ -15,7 +15,6 @@ import sys
 HOSTS = {
     "mergekit.merge_methods.registry": "taxlt_mergekit.hosts.mergekit:add_merge_methods",
     "mergekit.merge": "taxlt_mergekit.hosts.mergekit:complete_run_merge",
-    "mergekit.plan": "taxlt_mergekit.hosts.mergekit:wrap_planner",
     "mergekit.evo.actors": "taxlt_mergekit.hosts.mergekit:refuse_merges_in_memory",
     "mergekit.scripts.run_yaml": "taxlt_mergekit.hosts.mergekit:complete_command",
     "lm_eval.models": "taxlt_mergekit.hosts.lm_eval:add_model",
@@ -70,28 +69,17 @@ def _complete(module):
         print(f"taxlt-mergekit: could not extend {module.__name__}: {error!r}", file=sys.stderr)
 
 
-def is_installed():
-    """Whether hosts that are imported from now on are completed."""
-    return any(type(finder).__name__ == _HostFinder.__name__ for finder in sys.meta_path)
-
-
-def _add_finder():
-    """Add the finder once; False where it was there already."""
-    if is_installed():
-        return False
-    sys.meta_path.insert(0, _HostFinder())
-    return True
-
-
 def install():
     """The automatic road, called at interpreter start; ``TAXLT_NO_AUTOLOAD=1`` turns it off."""
     if os.environ.get("TAXLT_NO_AUTOLOAD", "0") in ("", "0"):
-        _add_finder()
+        register_now()
 
 
 def register_now():
-    """The explicit road: as `install`, and completes the hosts that are imported already."""
-    if _add_finder():
-        for name in HOSTS:
-            if name in sys.modules:
-                _complete(sys.modules[name])
+    """The explicit road: completes the hosts that are imported already, and those that will be, once."""
+    if any(type(finder).__name__ == _HostFinder.__name__ for finder in sys.meta_path):
+        return
+    present = [sys.modules[name] for name in HOSTS if name in sys.modules]
+    sys.meta_path.insert(0, _HostFinder())
+    for module in present:
+        _complete(module)

@@ -1,29 +1,23 @@
-"""Every change to lm-eval, each a function that gets a module of it (`hook.HOSTS`) and changes it in place.
-
-Each function changes its module once, however often it is called.
-"""
+"""Every change to lm-eval, each a function that gets a module of it (`hook.HOSTS`) and changes it."""
 
 import functools
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 MODEL, CLASSIFIER = "hf-seq-cls", "taxlt_mergekit.evaluate.classifier:SequenceClassifierLM"
 
 
-def add_model(models: ModuleType) -> None:
+def add_model(_models: Any) -> None:
     """lm_eval.models: the model `hf-seq-cls`, imported by lm-eval when it is asked for."""
     from lm_eval.api.registry import model_registry
 
     model_registry.register(MODEL, target=CLASSIFIER)
 
 
-def add_task_folder(manager: ModuleType) -> None:
+def add_task_folder(manager: Any) -> None:
     """lm_eval.tasks.manager: our task folder, after the built-in ones and before the user's."""
     stock = manager.TaskIndex.build
-    if hasattr(stock, "__wrapped__"):
-        return
     built_in = Path(str(manager.__file__)).parent
 
     @functools.wraps(stock)
@@ -43,11 +37,9 @@ def add_task_folder(manager: ModuleType) -> None:
     manager.TaskIndex.build = staticmethod(build)
 
 
-def name_the_task_of_requests(api: ModuleType) -> None:
+def name_the_task_of_requests(api: Any) -> None:
     """lm_eval.api.task: each request knows its task, whose labels a classification head needs."""
     stock = api.Task.build_all_requests
-    if hasattr(stock, "__wrapped__"):
-        return
 
     @functools.wraps(stock)
     def build_all_requests(self: Any, **options: Any) -> None:
@@ -58,11 +50,9 @@ def name_the_task_of_requests(api: ModuleType) -> None:
     api.Task.build_all_requests = build_all_requests
 
 
-def leave_out_of_means(api: ModuleType) -> None:
+def leave_out_of_means(api: Any) -> None:
     """lm_eval.api.group: a group whose metadata has `mean_over` averages over those members only."""
     stock = api.Group.aggregate
-    if hasattr(stock, "__wrapped__"):
-        return
 
     @functools.wraps(stock)
     def aggregate(self: Any, task_metrics: dict) -> dict:
@@ -74,11 +64,9 @@ def leave_out_of_means(api: ModuleType) -> None:
     api.Group.aggregate = aggregate
 
 
-def end_in_one_line(harness: ModuleType) -> None:
+def end_in_one_line(harness: Any) -> None:
     """lm_eval._cli.harness: a mistake that we name ends `lm_eval` in one line, not in a traceback."""
     stock = harness.HarnessCLI.execute
-    if hasattr(stock, "__wrapped__"):
-        return
 
     @functools.wraps(stock)
     def execute(self: Any, args: Any) -> None:

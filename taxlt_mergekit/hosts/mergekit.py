@@ -1,134 +1,138 @@
-"""What each host module gets once it has run. Called by `_startup`; imports as little as it can.
+"""Every change to mergekit, each a function that gets a module of it (`hook.HOSTS`) and changes it in place.
 
-Each function takes the host's module and changes it in place; calling it twice changes nothing more.
+Merges by mergekit's own methods run as they do without this package.
 """
 
-import atexit
+import contextlib
 import functools
-import gc
 import sys
+from collections.abc import Callable, Iterator
 from types import ModuleType
+from typing import Any
 
 
-def add_merge_methods(registry: ModuleType) -> None:
+def add_merge_methods(_registry: ModuleType) -> None:
     """mergekit.merge_methods.registry: `xlt_additive` and `xlt_analogy`, which register themselves."""
     import taxlt_mergekit.merge.method  # noqa: F401
 
 
-def refuse_merges_in_memory(actors: ModuleType) -> None:
-    """TODO."""
+def complete_run_merge(host: Any) -> None:
+    """mergekit.merge: a merge of ours takes head, config and tokenizer from the task model.
 
+    `run_merge` is the one door of mergekit-yaml, mergekit-multi and the disk merges of mergekit-evolve. It
+    hands a merge of ours to `merge.run`, which calls it again with an `OutputConfiguration`; for that the
+    architecture, the plan and the card are ours.
+    """
+    run_merge = host.run_merge
 
-def wrap_planner(plan: ModuleType) -> None:
-    """mergekit.plan: our merges are planned with θ₀ as base, and completed before they run."""
-    planner = plan.MergePlanner
-    stock_init, stock_plan, stock_to_disk = planner.__init__, planner._plan, planner.plan_to_disk
-    if hasattr(stock_init, "__wrapped__"):
-        return
+    @functools.wraps(run_merge)
+    def run(merge_config: Any, out_path: str, options: Any, config_source: str | None = None) -> None:
+        if not _is_ours(merge_config):
+            return run_merge(merge_config, out_path, options, config_source)
+        from taxlt_mergekit.merge.run import run as merge_vectors
 
-    @functools.wraps(stock_init)
-    def init(self, config, *args, **kwargs):
-        from taxlt_mergekit.errors import UserError
-        from taxlt_mergekit.merge.method import METHODS
-        from taxlt_mergekit.merge.plan import OutputConfiguration
+        return merge_vectors(run_merge, merge_config, out_path, options, config_source)
 
-        self._taxlt_output = config if isinstance(config, OutputConfiguration) else None
-        if self._taxlt_output is not None:
-            config = config._recipe
-        elif config.merge_method in METHODS:
-            raise UserError(
-                f"{config.merge_method}: merges run through mergekit's run_merge (as mergekit-yaml and "
-                "mergekit-multi do), not through a MergePlanner of its own"
-            )
-        stock_init(self, config, *args, **kwargs)
+    def architecture(merge: Any, _config: Any, _options: Any) -> Any:
+        return merge.layout.architecture
 
-    @functools.wraps(stock_plan)
-    def plan_tensors(self):
-        stock_plan(self)
-        if self._taxlt_output is not None:
-            from taxlt_mergekit.merge.plan import complete_plan
+    def planner(merge: Any, _config: Any, _architecture: Any, options: Any, out_model_config: Any) -> Any:
+        from taxlt_mergekit.merge.plan import VectorPlanner
 
-            self._tensors = complete_plan(self._taxlt_output, self._tensors)
+        return VectorPlanner(merge, options, out_model_config)
 
-    @functools.wraps(stock_to_disk)
-    def plan_to_disk(self, out_path):
-        tasks = stock_to_disk(self, out_path)
-        if self._taxlt_output is None:
-            return tasks
-        from taxlt_mergekit.merge.writer import stream_output
+    def card(merge: Any, config: Any, config_yaml: str, name: str | None = None) -> str:
+        from taxlt_mergekit.merge.card import model_card
 
-        return stream_output(tasks)
+        return model_card(merge, config_yaml)
 
-    planner.__init__, planner._plan, planner.plan_to_disk = init, plan_tensors, plan_to_disk
-
-
-def complete_run_merge(merge: ModuleType) -> None:
-    """mergekit.merge: `run_merge`, the one door of mergekit-yaml, mergekit-multi and disk merges."""
-    stock_run, stock_info, stock_card = merge.run_merge, merge.get_architecture_info, merge.generate_card
-    if hasattr(stock_run, "__wrapped__"):
-        return
-
-    @functools.wraps(stock_run)
-    def run_merge(merge_config, out_path, options, config_source=None):
-        from taxlt_mergekit.merge.method import METHODS
-
-        if merge_config.merge_method not in METHODS:
-            return stock_run(merge_config, out_path, options, config_source)
-        from taxlt_mergekit.merge import run as merging
-
-        return merging.run(stock_run, merge_config, out_path, options, config_source)
-
-    @functools.wraps(stock_info)
-    def get_architecture_info(config, options):
-        layout = getattr(config, "_layout", None)
-        return stock_info(config, options) if layout is None else layout.architecture
-
-    @functools.wraps(stock_card)
-    def generate_card(config, config_yaml, name=None):
-        if getattr(config, "_layout", None) is None:
-            return stock_card(config=config, config_yaml=config_yaml, name=name)
-        from taxlt_mergekit.merge import run as merging
-
-        return merging.card(config, config_yaml)
-
-    vars(merge).update(get_architecture_info=get_architecture_info, generate_card=generate_card)
+    vars(host).update(
+        get_architecture_info=_for_our_merges(host.get_architecture_info, architecture),
+        MergePlanner=_for_our_merges(host.MergePlanner, planner),
+        generate_card=_for_our_merges(host.generate_card, card),
+    )
     # Modules that were imported before an explicit register() hold the stock function by name.
     for module in list(sys.modules.values()):
-        if vars(module).get("run_merge") is stock_run:
-            vars(module)["run_merge"] = run_merge
+        if vars(module).get("run_merge") is run_merge:
+            vars(module)["run_merge"] = run
 
 
-def complete_command(run_yaml: ModuleType) -> None:
-    """mergekit.scripts.run_yaml: a recipe that cannot be parsed is one line, and the process ends at once."""
-    command = run_yaml.main
-    stock = command.callback
-    if hasattr(stock, "__taxlt__"):
-        return
+def _is_ours(config: Any) -> bool:
+    from taxlt_mergekit.merge.method import METHODS
 
-    @functools.wraps(stock)
-    def callback(*args, **kwargs):
-        import yaml
-        from pydantic import ValidationError
+    return config.merge_method in METHODS
 
+
+def _for_our_merges(stock: Callable[..., Any], ours: Callable[..., Any]) -> Callable[..., Any]:
+    """`ours`, with the `Merge` as first argument, where `config` is a merge of ours; else `stock`."""
+
+    @functools.wraps(stock, updated=())
+    def choose(config: Any, *args: Any, **kwargs: Any) -> Any:
+        merge = getattr(config, "merge", None)
+        return stock(config, *args, **kwargs) if merge is None else ours(merge, config, *args, **kwargs)
+
+    return choose
+
+
+def refuse_merges_in_memory(actors: Any) -> None:
+    """mergekit.evo.actors: merges in memory, which would lose the head, are refused for our methods."""
+    stock = actors.MergePlanner
+
+    @functools.wraps(stock, updated=())
+    def planner(config: Any, *args: Any, **kwargs: Any) -> Any:
         from taxlt_mergekit.errors import UserError
 
-        atexit.register(gc.freeze)  # else Python goes through all that was imported once more, for a second
-        recipe = kwargs.get("config_file", "the recipe")
-        try:
-            return stock(*args, **kwargs)
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-            problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-            raise UserError(f"{recipe}{where}: not valid YAML: {problem}") from error
-        except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(map(str, first["loc"])) or "the recipe"
-            raise UserError(f"{recipe}: {key}: {first['msg']}") from error
-        except FileNotFoundError as error:
-            if error.filename != recipe:
-                raise
-            raise UserError(f"{recipe}: no such recipe") from error
+        if _is_ours(config):
+            raise UserError(
+                f"{config.merge_method}: merges go to disk, through run_merge (as mergekit-yaml and "
+                "mergekit-multi do); run mergekit-evolve without --in-memory"
+            )
+        return stock(config, *args, **kwargs)
 
-    callback.__taxlt__ = True  # type: ignore[attr-defined]
-    command.callback = callback
+    actors.MergePlanner = planner
+
+
+def complete_command(script: Any) -> None:
+    """mergekit.scripts.run_yaml: a recipe that cannot be parsed is one line; our merges lose no time."""
+    callback, run_merge = script.main.callback, script.run_merge
+
+    @functools.wraps(callback)
+    def main(*args: Any, **kwargs: Any) -> None:
+        with _one_line_for_a_bad_recipe(kwargs["config_file"]):
+            callback(*args, **kwargs)
+
+    @functools.wraps(run_merge)
+    def run_in_own_process(merge_config: Any, *args: Any, **kwargs: Any) -> None:
+        if _is_ours(merge_config):
+            from taxlt_mergekit.process import imports_stay
+
+            with imports_stay():
+                import taxlt_mergekit.merge.run  # noqa: F401
+        run_merge(merge_config, *args, **kwargs)
+
+    script.main.callback, script.run_merge = main, run_in_own_process
+
+
+@contextlib.contextmanager
+def _one_line_for_a_bad_recipe(recipe: str) -> Iterator[None]:
+    """Errors of parsing a recipe, by its path, in one line."""
+    import yaml
+    from pydantic import ValidationError
+
+    from taxlt_mergekit.errors import UserError, first_line
+
+    try:
+        yield
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or first_line(error)
+        raise UserError(f"{recipe}{where}: not valid YAML: {problem}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"])) or "the recipe"
+        raise UserError(f"{recipe}: {key}: {first['msg']}") from error
+    except FileNotFoundError as error:
+        if error.filename != recipe:
+            raise
+        raise UserError(f"{recipe}: no such recipe") from error

@@ -1,0 +1,1 @@
+"""Adding vectors up: the mathematics, what a recipe means, and one merge from recipe to folder."""

@@ -1,30 +1,24 @@
-"""The README.md of a merged model: method, paper, vectors and recipe."""
+"""What a merge says of itself: the README.md of the merged model, and the lines at the end of the command."""
 
 import os
-from typing import Any
 
-import yaml
-from mergekit.merge_methods.base import MergeMethodSpec
+from taxlt_mergekit import markdown
+from taxlt_mergekit.merge.method import METHODS
+from taxlt_mergekit.merge.plan import Merge
+from taxlt_mergekit.paper import citation
 
-from taxlt_mergekit.merge.method import PAPER_URL, Record
-from taxlt_mergekit.merge.recipe import Cast
-
-_CARD = """---
-{metadata}---
+_CARD = """{metadata}
 # {name}
 
 A task model adapted to a language by adding weight vectors, without labelled data in that language.
 
 - **Method**: [{pretty_name}]({url}), `{method}` of
   taxlt-mergekit in [mergekit](https://github.com/arcee-ai/mergekit)
-- **Paper**: Marinela Parović, Ivan Vulić, Anna Korhonen. *Investigating the Potential of Task Arithmetic for
-  Cross-Lingual Transfer*. EACL 2024. {url}
+- **Paper**: {paper} {url}
 - **Base (θ₀)**: {base}
 - **Head, config and tokenizer**: {task}
 
-| role | model | λ | density | ‖τ‖/‖θ₀‖ |
-|---|---|---|---|---|
-{rows}
+{vectors}
 
 ## Recipe
 
@@ -34,40 +28,59 @@ A task model adapted to a language by adding weight vectors, without labelled da
 """
 
 
-def model_card(
-    name: str,
-    spec: MergeMethodSpec,
-    cast: Cast,
-    terms: dict[Any, dict[str, Any]],
-    record: Record,
-    recipe: str,
-) -> str:
-    """Markdown with Hugging Face metadata.
+def model_card(merge: Merge, recipe: str) -> str:
+    """Markdown with Hugging Face metadata (mergekit's own card asks the hub about folder names).
 
     Args:
-        terms: model → role, and the sets of weights and densities that its tensors were given.
+        merge: whose tensors are merged.
         recipe: the user's YAML.
     """
-    on_hub = [str(m.model) for m in cast.models if not os.path.exists(m.model.path)]
-    metadata = {"library_name": "transformers", "tags": ["mergekit", "merge", "task-arithmetic"]}
+    spec, cast = METHODS[merge.recipe.merge_method].spec, merge.cast
+    on_hub = [str(model.model) for model in cast.models if not os.path.exists(model.model.path)]
     rows = [
-        f"| {term['role']} | {model} | {_values(term['weight'])} | {_values(term['density'])} "
-        f"| {record.ratio(model):.4f} |"
-        for model, term in terms.items()
+        [
+            given.role,
+            str(model),
+            _spread(given.weights),
+            _spread(given.densities),
+            f"{merge.record.ratio(model):.4f}",
+        ]
+        for model, given in merge.given.items()
     ]
     return _CARD.format(
-        metadata=yaml.safe_dump(metadata | ({"base_model": on_hub} if on_hub else {}), sort_keys=True),
-        name=name,
+        metadata=markdown.metadata(
+            base_model=on_hub or None,
+            library_name="transformers",
+            tags=["mergekit", "merge", "task-arithmetic"],
+        ),
+        name=merge.name,
         pretty_name=spec.pretty_name,
         method=spec.name,
-        url=PAPER_URL,
+        paper=citation.TEXT,
+        url=citation.URL,
         base=cast.base,
         task=cast.task,
-        rows="\n".join(rows),
+        vectors=markdown.table(["role", "model", "λ", "density", "‖τ‖/‖θ₀‖"], rows, left=2),
         recipe=recipe.rstrip(),
     )
 
 
-def _values(values: set[float]) -> str:
+def summary(merge: Merge, out_path: str) -> str:
+    """What was merged with which λ, what was copied, and where it is."""
+    layout = merge.layout
+    lines = [f"{merge.recipe.merge_method}: {len(layout.merged)} tensors merged with base {merge.cast.base}"]
+    for model, given in merge.given.items():
+        lines.append(
+            f"  {given.role:<6}  {model}  λ {_spread(given.weights)}  density {_spread(given.densities)}"
+            f"  ‖τ‖/‖θ₀‖ {merge.record.ratio(model):.4f}"
+        )
+    if layout.head:
+        shown = ", ".join(layout.head[:4]) + (", …" if len(layout.head) > 4 else "")
+        lines.append(f"  head    {len(layout.head)} tensors copied from the task model: {shown}")
+    lines.append(f"  written to {out_path}")
+    return "\n".join(lines)
+
+
+def _spread(values: set[float]) -> str:
     low, high = min(values), max(values)
-    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+    return f"{low:g}" if low == high else f"{low:g}…{high:g}"

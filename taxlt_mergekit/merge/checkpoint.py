@@ -1,4 +1,4 @@
-"""TODO"""
+"""A model as its config and the headers of its files describe it, before a weight is read."""
 
 import os
 import re
@@ -45,7 +45,7 @@ class Checkpoint:
 
     def find(self, name: str, prefix: str) -> str | None:
         """The name under which this checkpoint has a tensor of the output, if it has it."""
-        for candidate in (name, *_aliases(name, prefix)):
+        for candidate in (name, *aliases(name, prefix)):
             if candidate in self.shapes:
                 return candidate
         if can_convert_checkpoint_keys(self.config.model_type, set(self.shapes), name):
@@ -76,7 +76,7 @@ def open_checkpoint(model: ModelReference, options: MergeOptions) -> Checkpoint:
     return Checkpoint(model, config, _shapes(index))
 
 
-def _merged(model: ModelReference, options: MergeOptions) -> ModelReference:
+def merged_reference(model: ModelReference, options: MergeOptions) -> ModelReference:
     """The model itself, or the checkpoint that mergekit makes of `base+adapter`."""
     return model.merged(
         cache_dir=options.lora_merge_cache,
@@ -85,7 +85,7 @@ def _merged(model: ModelReference, options: MergeOptions) -> ModelReference:
     )
 
 
-def _aliases(name: str, prefix: str) -> list[str]:
+def aliases(name: str, prefix: str) -> list[str]:
     """Other names of a tensor: older ones, and the one without prefix of a checkpoint without head."""
     names = [name.replace(new, old) for new, old in _LEGACY if name.endswith(new)]
     if name.startswith(prefix):
@@ -110,7 +110,7 @@ def _shapes(index) -> dict[str, tuple[int, ...] | None]:
     return shapes
 
 
-def _tied_names(checkpoint: Checkpoint) -> list[str]:
+def tied_patterns(checkpoint: Checkpoint) -> list[str]:
     """Patterns of tensors that are another tensor under a second name."""
     keys = getattr(getattr(transformers, checkpoint.architecture, None), "_tied_weights_keys", None)
     return list(keys or []) if getattr(checkpoint.config, "tie_word_embeddings", True) else []

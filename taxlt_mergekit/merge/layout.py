@@ -17,7 +17,7 @@ from mergekit.options import MergeOptions
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
 from taxlt_mergekit.errors import UserError
-from taxlt_mergekit.merge.checkpoint import Checkpoint, _aliases, _merged, _tied_names
+from taxlt_mergekit.merge.checkpoint import Checkpoint, aliases, merged_reference, tied_patterns
 from taxlt_mergekit.merge.recipe import Cast
 
 LOG = logging.getLogger(__name__)
@@ -50,9 +50,9 @@ def output_layout(cast: Cast, checkpoints: dict[ModelReference, Checkpoint], opt
         UserError: a tensor below the head is missing somewhere, so that something would be dropped.
     """
     task = checkpoints[cast.task]
-    whole = {model: _merged(model, options) for model in cast.models}
+    whole = {model: merged_reference(model, options) for model in cast.models}
     inferred = _quietly(infer_architecture_info, tuple(whole.values()), whole[cast.task], options)
-    places = _Places(cast, checkpoints, _tied_names(task))
+    places = _Places(cast, checkpoints, tied_patterns(task))
     modules = {
         name: ModuleDefinition(architecture=places.module(inferred.modules[name].architecture))
         for name in sorted(inferred.modules)
@@ -223,7 +223,7 @@ def _weight_info(
     mergekit 0.1.5 cannot plan a weight that is optional and has aliases, so aliases are given where needed
     and the weight is in all models.
     """
-    aliases = tuple(_aliases(weight.name, prefix)) if everywhere else ()
+    others = tuple(aliases(weight.name, prefix)) if everywhere else ()
     plain = all(
         weight.name.replace("${layer_index}", "0") in checkpoint.shapes for checkpoint in checkpoints.values()
     )
@@ -231,7 +231,7 @@ def _weight_info(
         name=weight.name,
         optional=not everywhere,
         vocabulary_axis=weight.vocabulary_axis,
-        aliases=None if plain or not aliases else aliases,
+        aliases=None if plain or not others else others,
     )
 
 

@@ -24,10 +24,9 @@ from taxlt_mergekit.errors import UserError
 from taxlt_mergekit.merge.arithmetic import Term, combine, norm_ratio
 from taxlt_mergekit.merge.cutoffs import global_cutoffs, tensor_cutoff
 from taxlt_mergekit.merge.sparsity import Cutoff, NotFiniteError, Scope, Select
+from taxlt_mergekit.paper import citation
 
 Role = Literal["task", "source", "target"]
-
-PAPER_URL = "https://aclanthology.org/2024.eacl-short.12"
 
 PARAMETERS = (
     ParameterSpec("role", Role, ParameterScope.NON_BASE, description="task, source or target"),
@@ -69,7 +68,7 @@ class CrossLingualMerge(GroupMergeMethod):
         self.spec = MergeMethodSpec(
             name=name,
             pretty_name=pretty_name,
-            reference_url=PAPER_URL,
+            reference_url=citation.URL,
             parameters=PARAMETERS,
             contract=InputContract(base=BasePolicy.REQUIRED, min_inputs=2),
             # A tensor of the task model alone is its head.
@@ -112,9 +111,8 @@ class CrossLingualMerge(GroupMergeMethod):
         cutoffs = parameters.get("cutoffs", {})
         terms = []
         for entry in entries:
-            weight = signed_weight(
-                str(entry.id), roles[entry.id], parameters["weight"][entry.id], self.source_sign
-            )
+            factor = scaling_factor(str(entry.id), roles[entry.id], parameters["weight"][entry.id])
+            sign = self.source_sign if roles[entry.id] == "source" else 1
             density = parameters["density"][entry.id]
             cutoff = cutoffs.get(entry.id)
             if cutoff is None and density < 1:
@@ -128,7 +126,7 @@ class CrossLingualMerge(GroupMergeMethod):
                 except NotFiniteError:
                     _refuse_group(group)
                     raise
-            terms.append(Term(entry.tensor, weight, cutoff))
+            terms.append(Term(entry.tensor, sign * factor, cutoff))
         result, squares = combine(
             base.tensor,
             terms,
@@ -144,13 +142,20 @@ class CrossLingualMerge(GroupMergeMethod):
         return result
 
 
-def signed_weight(model: str, role: Role, weight: float | None, source_sign: int) -> float:
-    """λ with its sign in the sum: equation 3 subtracts the source vector; λ_T is 1 unless it is given."""
-    if weight is None:
-        if role == "task":
-            return 1.0
-        raise UserError(f"{model}: parameter 'weight' (λ) is missing; a {role} model needs one, such as 0.9")
-    return source_sign * weight if role == "source" else weight
+def scaling_factor(model: str, role: str, weight: float | None) -> float:
+    """λ as it was given; where it was not, 1 for the task vector.
+
+    Raises:
+        UserError: a language vector without λ.
+    """
+    if weight is not None:
+        return weight
+    if role == "task":
+        return 1.0
+    raise UserError(
+        f"{model}: parameter 'weight' (the scaling factor λ) is missing; a {role} model needs one, "
+        "such as weight: 0.9"
+    )
 
 
 def refuse_non_finite(tensors: Mapping[str, Tensor], name: str | None) -> None:

@@ -1,113 +1,106 @@
-"""TODO"""
+"""A merge in progress, and mergekit's plan of it completed by what one tensor alone cannot know."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import tqdm
+from mergekit.architecture import WeightInfo
 from mergekit.common import ImmutableMap, ModelReference
 from mergekit.config import InputSliceDefinition, MergeConfiguration
-from mergekit.graph import Executor
-from mergekit.io.tasks import GatherTensors, LoaderCache
+from mergekit.graph import Executor, Task
+from mergekit.io.tasks import GatherTensors
 from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask
-from pydantic import PrivateAttr
+from mergekit.options import MergeOptions
+from mergekit.plan import MergePlanner
+from pydantic import Field, InstanceOf
 from torch import Tensor
 
 from taxlt_mergekit.merge.cutoffs import global_cutoffs
 from taxlt_mergekit.merge.layout import Layout
-from taxlt_mergekit.merge.method import (
-    METHODS,
-    Record,
-    one_density,
-    refuse_non_finite,
-    signed_weight,
-)
+from taxlt_mergekit.merge.method import Record, one_density, refuse_non_finite, scaling_factor
 from taxlt_mergekit.merge.recipe import Cast
 from taxlt_mergekit.merge.sparsity import Cutoff, NotFiniteError, Select
+from taxlt_mergekit.merge.writer import stream_output
 
-# Bytes; reopening a file costs about a millisecond, so it is done for few tensors.
-_LARGE = 16 << 20
+
+@dataclass
+class Given:
+    """What the tensors of one vector were given: several λ or densities where the recipe has filters."""
+
+    role: str
+    weights: set[float] = field(default_factory=set)
+    densities: set[float] = field(default_factory=set)
+
+
+@dataclass
+class Merge:
+    """A merge in progress.
+
+    Attributes:
+        name: of the output folder.
+        recipe: what is planned: `base_model` is θ₀, and inputs keep their type until they are added up.
+        cast: who plays which part.
+        layout: where each tensor of the output comes from.
+        given: model → the λ and densities of its tensors; filled when the merge is planned.
+        record: norms of the vectors; filled while tensors are merged.
+    """
+
+    name: str
+    recipe: MergeConfiguration
+    cast: Cast
+    layout: Layout
+    given: dict[ModelReference, Given] = field(default_factory=dict)
+    record: Record = field(default_factory=Record)
 
 
 class OutputConfiguration(MergeConfiguration):
-    """A recipe as `run_merge` sees it: `base_model` is the task model, the donor of all but weights.
+    """A merge as mergekit's `run_merge` sees it: `base_model` is θ_T, the donor of all but weights."""
 
-    `recipe`, which the planner sees, keeps θ₀ as `base_model`.
-    """
-
-    _recipe: MergeConfiguration = PrivateAttr()
-    _cast: Cast = PrivateAttr()
-    _layout: Layout = PrivateAttr()
-    _record: Record = PrivateAttr(default_factory=Record)
-    _terms: dict[ModelReference, dict[str, Any]] = PrivateAttr(default_factory=dict)
-    _name: str = PrivateAttr()
+    merge: InstanceOf[Merge] = Field(exclude=True)
 
 
-def complete_plan(output: OutputConfiguration, planned: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-    """Give mergekit's planned merges what one tensor by itself cannot know.
+class VectorPlanner(MergePlanner):
+    """mergekit's planner for a merge of ours: planned with θ₀ as base, completed, written as it goes."""
 
-    Args:
-        planned: mergekit's (weight, task that merges it), whose parameters are resolved.
+    def __init__(self, merge: Merge, options: MergeOptions, out_model_config: Any):
+        super().__init__(merge.recipe, merge.layout.architecture, options, out_model_config)
+        self._merge = merge
 
-    Returns:
-        The same with the output's type, the record to fill and, where the scope is global, the cutoffs.
-    """
-    cast, method = output._cast, METHODS[output.merge_method]
-    densities: dict[ModelReference, set[float]] = {}
-    for weight, task in planned:
-        for model, role in cast.roles.items():
-            if model not in task.input_parameters or weight.name in output._layout.head:
-                continue
-            bound = task.input_parameters[model]
-            signed_weight(str(model), bound["role"], bound["weight"], method.source_sign)
-            densities.setdefault(model, set()).add(bound["density"])
-            output._terms.setdefault(model, {"role": role, "weight": set(), "density": set()})
-            output._terms[model]["weight"].add(1.0 if bound["weight"] is None else bound["weight"])
-            output._terms[model]["density"].add(bound["density"])
+    def plan_to_disk(self, out_path: str) -> list[Task]:
+        return stream_output(super().plan_to_disk(out_path))
 
-    cutoffs: dict[str, dict[ModelReference, Any]] = {}
-    shared = dict(planned[0][1].parameters.items()) if planned else {}
-    if shared.get("scope") == "global":
-        sparse = {m: d for m, values in densities.items() if (d := one_density(str(m), values)) < 1}
-        for model in tqdm.tqdm(sparse, desc="Finding global thresholds", disable=not sparse):
+    def plan_body(self) -> list[tuple[str, ExecuteMergeMethodTask]]:
+        """Each tensor that is merged, and the task that merges it; the head is left out.
 
-            def pairs(model=model):
-                for weight, task in planned:
-                    if weight.name in output._layout.head:
-                        continue
-                    tensors = _load(task.gather_tensors, (cast.base, model))
-                    if len(tensors) == 2 and tensors[cast.base].is_floating_point():
-                        yield weight.name, tensors[cast.base], tensors[model]
-                        _release(tensors.values())
+        In place of `plan_in_memory`, which wraps each task in one that pydantic 2.14 refuses to make.
+        """
+        self._plan()
+        head = set(self._merge.layout.head)
+        return [(weight.name, task) for weight, task in self._tensors if weight.name not in head]
 
-            found = find_global_cutoffs(pairs, cast.base, model, sparse[model], shared["select"])
-            for name, cutoff in found.items():
-                cutoffs.setdefault(name, {})[model] = cutoff
-
-    result = []
-    for weight, task in planned:
-        parameters = dict(task.parameters.items()) | {
-            "record": output._record,
-            "cutoffs": cutoffs.get(weight.name, {}),
-        }
-        fields = {name: getattr(task, name) for name in type(task).model_fields}
-        fields |= {"parameters": ImmutableMap(parameters), "out_dtype": output.out_dtype}
-        result.append((weight, MergeTask.model_construct(**fields)))
-    return result
+    def _plan(self) -> None:
+        super()._plan()
+        self._tensors: Planned = _completed(self._merge, self._tensors)
 
 
-class MergeTask(ExecuteMergeMethodTask):
-    """A planned merge of one tensor that gives the pages of its inputs back when it is done."""
+def planned_recipe(recipe: MergeConfiguration, base: ModelReference) -> MergeConfiguration:
+    """A recipe as `VectorPlanner` takes it, with one rounding, at the end, whatever `dtype` says."""
+    planned = recipe.model_copy(
+        update={"dtype": None, "out_dtype": recipe.out_dtype or recipe.dtype}, deep=True
+    )
+    slices = [*(planned.slices or [])]
+    for module in (planned.modules or {}).values():
+        slices += module.slices or []
+    for piece in slices:  # θ₀ takes part in every slice, listed or not, as it does under `models`
+        if base not in [source.model for source in piece.sources]:
+            piece.sources.append(InputSliceDefinition(model=base, layer_range=piece.sources[0].layer_range))
+    return planned
 
-    def execute(self, tensors: dict[ModelReference, Any], **kwargs: Any) -> Any:
-        result = super().execute(tensors, **kwargs)
-        _release(tensors.values())
-        return result
 
-
-def _release(tensors: Iterable[Any]) -> None:
-    """Close the input files after a large tensor: their mapped pages count as this process's memory."""
-    if any(tensor.nbytes >= _LARGE for tensor in tensors):
-        LoaderCache().flush_all()
+def loads(gather: GatherTensors) -> dict[ModelReference, Task]:
+    """Model → the task that reads its tensor."""
+    return dict(zip(gather.weight_info, gather.arguments().values(), strict=True))
 
 
 def find_global_cutoffs(
@@ -130,21 +123,77 @@ def find_global_cutoffs(
         raise
 
 
-def _add_base_to_slices(recipe: MergeConfiguration, base: ModelReference) -> None:
-    """θ₀ takes part in every slice, listed or not, as it does under `models`."""
-    slices = [*(recipe.slices or [])]
-    for module in (recipe.modules or {}).values():
-        slices += module.slices or []
-    for piece in slices:
-        if base not in [source.model for source in piece.sources]:
-            piece.sources.append(InputSliceDefinition(model=base, layer_range=piece.sources[0].layer_range))
+Planned = list[tuple[WeightInfo, ExecuteMergeMethodTask]]
 
 
-def _load(gather: Any, models: tuple[ModelReference, ...]) -> dict[ModelReference, Tensor]:
+def _completed(merge: Merge, planned: Planned) -> Planned:
+    """Planned merges with the output's type, the record to fill and, where the scope is global, cutoffs."""
+    head = set(merge.layout.head)
+    _note_what_is_given(merge, [(weight, task) for weight, task in planned if weight.name not in head])
+    cutoffs = _global_cutoffs(merge, [(weight, task) for weight, task in planned if weight.name not in head])
+    return [
+        (
+            weight,
+            task.model_copy(
+                update={
+                    "parameters": ImmutableMap(
+                        dict(task.parameters.items())
+                        | {"record": merge.record, "cutoffs": cutoffs.get(weight.name, {})}
+                    ),
+                    "out_dtype": merge.recipe.out_dtype,
+                }
+            ),
+        )
+        for weight, task in planned
+    ]
+
+
+def _note_what_is_given(merge: Merge, body: Planned) -> None:
+    for _, task in body:
+        for model, role in merge.cast.roles.items():
+            if model in task.input_parameters:
+                bound = task.input_parameters[model]
+                given = merge.given.setdefault(model, Given(role))
+                given.weights.add(scaling_factor(str(model), bound["role"], bound["weight"]))
+                given.densities.add(bound["density"])
+
+
+def _global_cutoffs(merge: Merge, body: Planned) -> dict[str, dict[ModelReference, Cutoff]]:
+    """Tensor → model → cutoff; empty under scope `tensor`, which needs no other tensor."""
+    cutoffs: dict[str, dict[ModelReference, Cutoff]] = {}
+    shared = body[0][1].parameters if body else {}
+    if not body or shared["scope"] != "global":
+        return cutoffs
+    densities = {model: one_density(str(model), given.densities) for model, given in merge.given.items()}
+    sparse = {model: density for model, density in densities.items() if density < 1}
+    for model in tqdm.tqdm(sparse, desc="Finding global thresholds", disable=not sparse):
+        found = find_global_cutoffs(
+            lambda model=model: _pairs(body, merge.cast.base, model),  # type: ignore[misc]
+            merge.cast.base,
+            model,
+            sparse[model],
+            shared["select"],
+        )
+        for name, cutoff in found.items():
+            cutoffs.setdefault(name, {})[model] = cutoff
+    return cutoffs
+
+
+def _pairs(
+    body: Planned, base: ModelReference, model: ModelReference
+) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Name, θ₀'s tensor and the model's of each tensor that both have."""
+    for weight, task in body:
+        tensors = _loaded(task.gather_tensors, (base, model))
+        if len(tensors) == 2 and tensors[base].is_floating_point():
+            yield weight.name, tensors[base], tensors[model]
+
+
+def _loaded(gather: Any, models: tuple[ModelReference, ...]) -> dict[ModelReference, Tensor]:
     """The tensors of some models for one output tensor, as the planned merge will get them."""
     if isinstance(gather, GatherTensors):
-        tasks = dict(zip(gather.weight_info, gather.arguments().values(), strict=True))
-        loaded = {model: tasks[model].execute() for model in models if model in tasks}
-        return {model: tensor for model, tensor in loaded.items() if tensor is not None}
+        tasks = loads(gather)
+        found = {model: tasks[model].execute() for model in models if model in tasks}
+        return {model: tensor for model, tensor in found.items() if tensor is not None}
     (_, tensors), *_ = Executor([gather]).run(quiet=True)  # the recipe aligns vocabularies
     return {model: tensors[model] for model in models if model in tensors}

@@ -19,7 +19,7 @@ from mergekit.config import (
 )
 
 from taxlt_mergekit.errors import UserError
-from taxlt_mergekit.merge.method import METHODS, PARAMETERS, Role
+from taxlt_mergekit.merge.method import METHODS, PARAMETERS, Role, scaling_factor
 from taxlt_mergekit.merge.sparsity import Scope, Select
 
 PER_MODEL = ("role", "weight", "density")
@@ -77,11 +77,8 @@ def check_recipe(config: MergeConfiguration, source: str | None = None) -> Cast:
         role = _role(model, inherited | settings)
         if roles.setdefault(model, role) != role:
             raise UserError(f"{model}: has two roles, {roles[model]} and {role}; a model has one")
-        if role != "task" and (inherited | settings).get("weight") is None:
-            raise UserError(
-                f"{model}: parameter 'weight' (the scaling factor λ) is missing; a {role} model needs one, "
-                "such as weight: 0.9"
-            )
+        if (inherited | settings).get("weight") is None:
+            scaling_factor(f"{model}", role, None)
     return Cast(config.base_model, _the_task(roles, config.merge_method), roles)
 
 

@@ -5,21 +5,36 @@ third of a merge. A safetensors file starts with a header that has every tensor'
 padded: so room is left for it, tensors are written as they come, and the header last.
 """
 
-import contextlib
 import json
 import os
-import sys
-import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, BinaryIO
 
 import torch
 from mergekit.io.tasks import FinalizeModel, SaveTensor, TensorWriterTask
 from mergekit.io.tensor_writer import TensorWriter
-from safetensors.torch import _TYPES
 
-# safetensors' names of types.
-_NAMES = {dtype: name for name, dtype in _TYPES.items()}
+# safetensors' names of types, as its format defines them.
+_NAMES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e4m3fnuz: "F8_E4M3FNUZ",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.float8_e5m2fnuz: "F8_E5M2FNUZ",
+    torch.complex64: "C64",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint64: "U64",
+    torch.uint32: "U32",
+    torch.uint16: "U16",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 # Header bytes a tensor besides its name: type, up to eight dimensions, two offsets.
 _ENTRY = 256
 
@@ -39,7 +54,7 @@ class StreamingWriter(TensorWriter):
         self._room = -(-header_room // 8) * 8
         self._file: BinaryIO | None = None
         self._header: dict[str, Any] = {}
-        self._thread = ThreadPoolExecutor(max_workers=1, initializer=_step_back)
+        self._thread = ThreadPoolExecutor(max_workers=1)
         self._pending: list[Future] = []
 
     def save_tensor(self, name: str, tensor: torch.Tensor, clone: bool = False) -> None:
@@ -117,16 +132,6 @@ def stream_output(tasks: list[Any]) -> list[Any]:
         return streamed[task] if isinstance(task, SaveTensor) else task
 
     return [changed(task) for task in tasks]
-
-
-def _step_back() -> None:
-    """Let the threads that merge go first: a loop divided among cores waits for the slowest of them.
-
-    By five steps and not to the lowest priority, which would hardly ever write beside other processes.
-    """
-    if sys.platform == "linux":  # where priorities are a thread's own
-        with contextlib.suppress(OSError):  # a container may forbid it; then merging is a little slower
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + 5)
 
 
 def _append(file: BinaryIO, tensor: torch.Tensor) -> None:

@@ -1,0 +1,1 @@
+"""What the paper says: benchmarks, languages, variants, figures; recipes and tasks written from it."""

@@ -84,13 +84,37 @@ def known_tasks() -> dict[str, tuple[str, str, Split]]:
 
 def vector_folder(model: str, kind: str, name: str) -> str:
     """Where recipes look for a vector: `vectors/<last part of the model's name>/<lang|task>/<name>`."""
-    return str(Path("vectors", Path(model.rstrip("/")).name, kind, name))
+    return str(Path("vectors", Path(model).name, kind, name))
 
 
 def size_of(model: str) -> Size | None:
     """Which of the paper's models a hub id or a folder's name means: `base`, `large`, or None."""
-    name = model.rstrip("/").rpartition("/")[2]
-    for size, entry in load().models.items():
-        if name == entry.folder:
-            return size
-    return None
+    return next((size for size, entry in load().models.items() if entry.folder == Path(model).name), None)
+
+
+def hub_id(model: str) -> str:
+    """The hub id of one of the paper's models, however it is named; another model's name as it is."""
+    size = size_of(model)
+    return load().models[size].id if size else model
+
+
+def recipe_path(benchmark: str, size: Size, variant: str, language: str | None) -> str:
+    """Where a recipe stands below the folder of recipes: `de_plus_tgt.yml`, `marc_de_plus_tgt.yml`.
+
+    XLM-R large has a folder of its own. A recipe without a target language is named after its benchmark:
+    `nusax_plus_src.yml`.
+    """
+    subject = f"{load().benchmarks[benchmark].recipe_prefix}{language}" if language else benchmark
+    folder = "" if size == "base" else f"{load().models[size].folder}/"
+    return f"{folder}{subject}_{variant}.yml"
+
+
+def recipe_subject(name: str) -> tuple[str | None, str | None]:
+    """Benchmark and language of a recipe's name before the variant; of a foreign name (None, the name)."""
+    for key, benchmark in load().benchmarks.items():
+        if name == key:
+            return key, None
+        code = name.removeprefix(benchmark.recipe_prefix)
+        if code in benchmark.languages and name == f"{benchmark.recipe_prefix}{code}":
+            return key, code
+    return None, name

@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 
 from taxlt_mergekit.errors import UserError
-from taxlt_mergekit.paper.catalog import Model, load
+from taxlt_mergekit.paper import catalog
+from taxlt_mergekit.paper.catalog import Model
 from taxlt_mergekit.paper.recipes import recipe_files
 
 
@@ -18,7 +19,9 @@ from taxlt_mergekit.paper.recipes import recipe_files
     help="Folder to write the recipes to.",
 )
 @click.option("--model", metavar="ID", help="Another θ₀ in place of the paper's: a folder or the hub's name.")
-@click.option("--benchmark", type=click.Choice(list(load().benchmarks)), help="This benchmark's alone.")
+@click.option(
+    "--benchmark", type=click.Choice(list(catalog.load().benchmarks)), help="This benchmark's alone."
+)
 @click.option("--check", is_flag=True, help="Write nothing; fail if the folder differs from the catalog.")
 def recipes(output: Path, model: str | None, benchmark: str | None, check: bool) -> None:
     """Write the paper's mergekit recipes: every target language, variant and scaling factor.

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from taxlt_mergekit.paper import tables
-from taxlt_mergekit.paper.catalog import Benchmark, Model, Size, load, vector_folder
+from taxlt_mergekit.paper import catalog
+from taxlt_mergekit.paper.catalog import Benchmark, Model, Size, recipe_path, vector_folder
+from taxlt_mergekit.paper.tables import printed_factor
 from taxlt_mergekit.paper.variants import VARIANTS, Variant
 
 
@@ -20,31 +21,27 @@ def recipe_files(
         only: a benchmark's key.
         root: the folder of recipes, for the commands in their comments.
     """
-    catalog = load()
-    models: dict[Size, Model] = {"base": other} if other else catalog.models
-    for key, benchmark in catalog.benchmarks.items():
+    models: dict[Size, Model] = {"base": other} if other else catalog.load().models
+    for key, benchmark in catalog.load().benchmarks.items():
         if only not in (None, key):
             continue
         for size, model in models.items():
-            folder = "" if size == "base" else f"{model.folder}/"
             for variant in VARIANTS.values():
-                factor = tables.scaling_factor(key, size, variant.key)
+                factor = printed_factor(key, size, variant.key)
                 if factor is None:
                     continue
                 languages = benchmark.languages if "target" in variant.signs else [None]
                 for language in languages:
-                    stem = f"{benchmark.recipe_prefix}{language}" if language else key
-                    path = f"{folder}{stem}_{variant.key}.yml"
+                    path = recipe_path(key, size, variant.key, language)
                     yield path, _recipe(f"{root}/{path}", benchmark, model, variant, factor.value, language)
 
 
 def _recipe(
     path: str, benchmark: Benchmark, model: Model, variant: Variant, weight: float, language: str | None
 ) -> str:
-    catalog = load()
     codes = {"source": benchmark.source, "target": language or ""}
     languages = {
-        "source": catalog.sources[benchmark.source],
+        "source": catalog.load().sources[benchmark.source],
         "target": benchmark.languages.get(language or ""),
     }
     subject = f"{languages['target']} ({language})" if language else f"all languages of {benchmark.title}"
@@ -52,7 +49,7 @@ def _recipe(
     formula = " ".join(
         ["θ' = θ₀ + τ_task", *(f"{sign} {weight:g} τ_{codes[role]}" for role, sign in variant.signs.items())]
     )
-    whose, where = ("", ", from the hub") if model in catalog.models.values() else (", XLM-R base", "")
+    whose, where = ("", ", from the hub") if model in catalog.load().models.values() else (", XLM-R base", "")
     task_name = f"{benchmark.group}_{language}" if language else benchmark.group
     comment = [
         f"{subject}, {benchmark.title}, {variant.name}, {model.id}",

@@ -21,14 +21,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from taxlt_mergekit.errors import UserError
+from taxlt_mergekit.errors import UserError, one_line
 from taxlt_mergekit.paper import catalog
 
 if TYPE_CHECKING:
     import datasets
 
 LAYOUT = "layout: docs/evaluate.md"
-# XNLI 1.0 as published carries these names in place of ours.
+# XNLI 1.0 and MultiNLI as published carry these names in place of ours.
 XNLI_COLUMNS = {"premise": "sentence1", "hypothesis": "sentence2", "label": "gold_label"}
 MARC_COLUMNS = {"title": "review_title", "body": "review_body", "stars": "stars"}
 
@@ -117,6 +117,32 @@ def read_json_lines(path: Path, columns: Sequence[str]) -> Iterator[dict[str, An
                 ) from error
 
 
+def hub_rows(path: str, what: str, layout: str = LAYOUT, **options: Any) -> Iterator[Mapping[str, Any]]:
+    """The rows of a data set of the hub, with labels by name, and `-` where a row has none.
+
+    Args:
+        path, options: as for `datasets.load_dataset`.
+        what: what they are, for the error.
+        layout: where the files are described that can be read in their place, for the error.
+
+    Raises:
+        UserError: the hub did not give it.
+    """
+    import datasets
+
+    try:
+        rows = datasets.load_dataset(path, **options)
+    except Exception as error:  # a dozen kinds, from no network to a renamed configuration
+        raise UserError(
+            f"{what}: the hub did not give it ({type(error).__name__}: {one_line(error)}); "
+            f"go online, or set TAXLT_DATA=DIR to read files ({layout})"
+        ) from error
+    label = rows.features["label"]
+    if not isinstance(label, datasets.ClassLabel):
+        return iter(rows)
+    return ({**row, "label": label.int2str(row["label"]) if row["label"] >= 0 else "-"} for row in rows)
+
+
 def binarise_reviews(rows: Iterable[Mapping[str, Any]], where: object) -> Iterator[dict[str, str]]:
     """MARC's reviews as the paper's appendix B has them: 1 and 2 stars negative, 4 and 5 positive, no 3.
 
@@ -192,7 +218,14 @@ def benchmark_rows(name: str, language: str, split: catalog.Part) -> "datasets.D
     benchmark = catalog.load().benchmarks[name]
     what = f"{benchmark.title}, {benchmark.tasks[language]}, {split}"
     if data_dir() is None and benchmark.hub is not None:
-        return labelled(_hub_rows(benchmark, language, split, what), benchmark.inputs, benchmark.labels, what)
+        hub = benchmark.hub
+        source: dict[str, Any] = (
+            {"name": language}
+            if hub.data_files is None
+            else {"data_files": {split: benchmark.fill(hub.data_files[split], language)}}
+        )
+        rows = hub_rows(hub.path, what, split=split, **source)
+        return labelled(rows, benchmark.inputs, benchmark.labels, what)
     path = find_file([benchmark.fill(pattern, language) for pattern in benchmark.files[split]], what)
     return labelled(_file_rows(name, path, language), benchmark.inputs, benchmark.labels, path)
 
@@ -212,30 +245,4 @@ def _published_xnli(path: Path, _modified: int) -> dict[str, list[dict[str, str]
     for row in read_table(path, ["language", *XNLI_COLUMNS.values()]):
         renamed = {ours: row[theirs] for ours, theirs in XNLI_COLUMNS.items()}
         rows.setdefault(row["language"], []).append(renamed)
-    return rows
-
-
-def _hub_rows(
-    benchmark: catalog.Benchmark, language: str, split: catalog.Part, what: str
-) -> Iterable[Mapping[str, Any]]:
-    import datasets
-
-    assert benchmark.hub is not None
-    hub = benchmark.hub
-    source: dict[str, Any] = (
-        {"name": language}
-        if hub.data_files is None
-        else {"data_files": {split: benchmark.fill(hub.data_files[split], language)}}
-    )
-    try:
-        rows = datasets.load_dataset(hub.path, split=split, **source)
-    except Exception as error:  # a dozen kinds, from no network to a renamed configuration
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"{what}: the hub did not give it ({type(error).__name__}: {reason}); "
-            f"go online, or set TAXLT_DATA=DIR to read files ({LAYOUT})"
-        ) from error
-    label = rows.features["label"]
-    if isinstance(label, datasets.ClassLabel):
-        return ({**row, "label": label.int2str(row["label"])} for row in rows)
     return rows

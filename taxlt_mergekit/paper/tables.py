@@ -1,6 +1,6 @@
 """The paper's tables 2, 3, 4, 7, 8 and 9 as data (`tables.yaml`): each figure with its table."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.resources import files
 from typing import Literal
@@ -61,6 +61,8 @@ class FactorTable(_Entry):
 
 
 class Paper(_Entry):
+    """All of `tables.yaml`."""
+
     scores: tuple[ScoreTable, ...]
     means: tuple[MeanTable, ...]
     scaling: tuple[ScalingTable, ...]
@@ -75,44 +77,45 @@ class Figure(_Entry):
 
 
 @cache
-def paper() -> Paper:
+def load() -> Paper:
     """Read the packaged `tables.yaml`."""
     text = files("taxlt_mergekit.paper").joinpath("tables.yaml").read_text(encoding="utf-8")
     return Paper.model_validate(yaml.safe_load(text))
 
 
-def score(benchmark: str, size: Size, method: str, language: str) -> Figure | None:
+def printed_score(benchmark: str, size: Size, method: str, language: str) -> Figure | None:
     """The paper's test score in percent (tables 2, 7, 8), or None where it has none."""
-    for table in paper().scores:
-        if (table.benchmark, table.model) == (benchmark, size):
-            for name, row in table.rows.items():
-                if name == method and language in table.languages:
-                    return Figure(value=row.scores[table.languages.index(language)], table=table.table)
+    for table, row in _score_rows(benchmark, size, method):
+        if language in table.languages:
+            return Figure(value=row.scores[table.languages.index(language)], table=table.table)
     return None
 
 
-def mean(benchmark: str, size: Size, method: str, languages: Iterable[str]) -> Figure | None:
+def printed_mean(benchmark: str, size: Size, method: str, languages: Iterable[str]) -> Figure | None:
     """The paper's average test score in percent over `languages`, or None where it has none.
 
     Over all of the table's languages this is the average that the paper printed; over some of them it is
     computed from the printed scores, so that a comparison is between the same languages.
     """
     languages = set(languages)
-    for table in paper().scores:
-        if (table.benchmark, table.model) != (benchmark, size) or not languages <= set(table.languages):
-            continue
-        for name, row in table.rows.items():
-            if name == method and languages:
-                if languages == set(table.languages):
-                    return Figure(value=row.mean, table=table.table)
-                scores = [row.scores[table.languages.index(code)] for code in sorted(languages)]
-                return Figure(value=sum(scores) / len(scores), table=table.table)
+    for table, row in _score_rows(benchmark, size, method):
+        if languages == set(table.languages):
+            return Figure(value=row.mean, table=table.table)
+        if languages and languages < set(table.languages):
+            scores = [row.scores[table.languages.index(code)] for code in sorted(languages)]
+            return Figure(value=sum(scores) / len(scores), table=table.table)
     return None
 
 
-def scaling(benchmark: str, size: Size, variant: str, weight: float) -> Figure | None:
+def _score_rows(benchmark: str, size: Size, method: str) -> Iterator[tuple[ScoreTable, Row]]:
+    for table in load().scores:
+        if (table.benchmark, table.model) == (benchmark, size):
+            yield from ((table, row) for name, row in table.rows.items() if name == method)
+
+
+def printed_score_at(benchmark: str, size: Size, variant: str, weight: float) -> Figure | None:
     """The paper's average validation score in percent at λ = `weight` (table 3), or None."""
-    for table in paper().scaling:
+    for table in load().scaling:
         if (table.model, table.variant) == (size, variant):
             for factor, row in table.rows.items():
                 if abs(factor - weight) < 1e-9 and benchmark in row:
@@ -120,11 +123,10 @@ def scaling(benchmark: str, size: Size, variant: str, weight: float) -> Figure |
     return None
 
 
-def scaling_factor(benchmark: str, size: Size, variant: str) -> Figure | None:
+def printed_factor(benchmark: str, size: Size, variant: str) -> Figure | None:
     """The λ that the paper chose (table 9), or None."""
-    for table in paper().scaling_factors:
-        if table.model == size:
-            for name, row in table.rows.items():
-                if name == variant and benchmark in row:
-                    return Figure(value=row[benchmark], table=table.table)
+    for table in load().scaling_factors:
+        for name, row in table.rows.items():
+            if (table.model, name) == (size, variant) and benchmark in row:
+                return Figure(value=row[benchmark], table=table.table)
     return None

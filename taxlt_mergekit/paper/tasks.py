@@ -85,6 +85,17 @@ def task_files() -> dict[str, str]:
     return files
 
 
+def write(folder: Path) -> list[Path]:
+    """Write every generated file under `folder`, and return their paths."""
+    paths = []
+    for name, text in task_files().items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        paths.append(path)
+    return paths
+
+
 def _common(benchmark: catalog.Benchmark) -> dict[str, Any]:
     text, choices = PROMPTS[benchmark.task_vector]
     common: dict[str, Any] = {"class": _Function("utils.Task")}
@@ -139,17 +150,6 @@ def _group(benchmark: catalog.Benchmark, prefix: str) -> dict[str, Any]:
 
 def _yaml(content: dict[str, Any]) -> str:
     return HEADER + yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
-
-
-def write(folder: Path) -> list[Path]:
-    """Write every generated file under `folder`, and return their paths."""
-    paths = []
-    for name, text in task_files().items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        paths.append(path)
-    return paths
 
 
 if __name__ == "__main__":

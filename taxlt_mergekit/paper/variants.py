@@ -15,6 +15,8 @@ MODEL: Literal["model"] = "model"
 # Other work whose scores the paper quotes in its tables.
 Baseline = Literal["sft", "tlr_adapters"]
 
+_ABBREVIATIONS = {"source": "SRC", "target": "TGT"}
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -40,7 +42,6 @@ class Variant:
         return "MODEL" + "".join(f" {sign} {_ABBREVIATIONS[role]}" for role, sign in self.signs.items())
 
 
-_ABBREVIATIONS = {"source": "SRC", "target": "TGT"}
 # In the order of the paper's tables.
 VARIANTS: dict[VariantKey, Variant] = {
     variant.key: variant
@@ -51,24 +52,23 @@ VARIANTS: dict[VariantKey, Variant] = {
         Variant("minus_src_plus_tgt", "xlt_analogy", {"source": "−", "target": "+"}),
     )
 }
-# Every row of the paper's tables 2, 7 and 8: key → name there, in their order.
+assert tuple(VARIANTS) == get_args(VariantKey)
+
+# Key → what the paper's text calls a variant, or MODEL.
+NAMES: dict[str, str] = {MODEL: "MODEL"} | {variant.key: variant.name for variant in VARIANTS.values()}
+# Key → what its tables 2, 7 and 8 call a row, in their order.
 TABLE_NAMES: dict[str, str] = {
     MODEL: "MODEL",
     **{variant.key: variant.table_name for variant in VARIANTS.values()},
     "sft": "SFT",
     "tlr_adapters": "TLR ADAPTERS",
 }
-assert tuple(VARIANTS) == get_args(VariantKey)
-
 _RECIPE_STEM = re.compile(rf"(?:(.+?)_)?({'|'.join(sorted(VARIANTS, key=len, reverse=True))})")
 
 
 def name_of(key: str) -> str:
     """What the paper's text calls a variant, or MODEL; any other name as it is."""
-    if key == MODEL:
-        return TABLE_NAMES[MODEL]
-    variant = VARIANTS.get(key)  # type: ignore[call-overload]
-    return variant.name if variant else key
+    return NAMES.get(key, key)
 
 
 def table_name_of(key: str) -> str:
@@ -78,8 +78,9 @@ def table_name_of(key: str) -> str:
 
 def variant_of(merge_method: str, roles: Collection[str]) -> VariantKey | None:
     """The variant of a recipe with language vectors of these roles, or None where the paper has none."""
+    of_languages = set(roles) & set(_ABBREVIATIONS)
     for variant in VARIANTS.values():
-        if (variant.merge_method, set(variant.signs)) == (merge_method, set(roles) & set(_ABBREVIATIONS)):
+        if (variant.merge_method, set(variant.signs)) == (merge_method, of_languages):
             return variant.key
     return None
 

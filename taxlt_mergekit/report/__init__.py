@@ -1,0 +1,1 @@
+"""Tables and figures of cells, beside the paper's, with bootstrap intervals."""

@@ -123,7 +123,7 @@ def _resampled_scores(
     scores: dict[tuple[Place, int | None], Array] = {}
     for target, runs in by_target.items():
         labels = max(_labels(documents) for _, documents in runs)
-        weights = _document_weights(rng, len(target), resamples)
+        weights = document_weights(rng, len(target), resamples)
         # One product for all runs: (resamples, documents) @ (documents, runs · labels²).
         counts = weights @ np.hstack([one_hot_confusion(documents, labels) for _, documents in runs])
         confusion = counts.astype(np.float64).reshape(resamples, len(runs), labels, labels)
@@ -149,16 +149,16 @@ def _averaged_over_seeds(
     return averages
 
 
+def document_weights(rng: np.random.Generator, documents: int, resamples: int) -> NDArray[np.float32]:
+    """(resamples, documents): how often each document was drawn; such counts are exact in float32."""
+    share = np.full(documents, 1 / documents)
+    return rng.multinomial(documents, share, size=resamples).astype(np.float32)
+
+
 def interval(draws: Array, level: float = 0.95) -> tuple[float, float]:
     """The percentile interval of bootstrap draws (R,)."""
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
-
-
-def _document_weights(rng: np.random.Generator, documents: int, resamples: int) -> NDArray[np.float32]:
-    """(resamples, documents): how often each document was drawn; such counts are exact in float32."""
-    share = np.full(documents, 1 / documents)
-    return rng.multinomial(documents, share, size=resamples).astype(np.float32)
 
 
 def _labels(documents: Documents) -> int:

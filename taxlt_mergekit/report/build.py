@@ -6,33 +6,32 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from taxlt_mergekit.cells.selection import canonical, column_of
-from taxlt_mergekit.cells.store import Cell
+from taxlt_mergekit.cells.selection import column_of
 from taxlt_mergekit.errors import UserError
 from taxlt_mergekit.report import plots
 from taxlt_mergekit.report.by_density import by_density
 from taxlt_mergekit.report.by_factor import by_scaling_factor, chosen_factors
 from taxlt_mergekit.report.by_language import by_language
-from taxlt_mergekit.report.study import SPLITS, Options, by_weight, percent, studies
-from taxlt_mergekit.report.tables import Block, Heading, Item, Number, Picture, Table, bullets, markdown
+from taxlt_mergekit.report.study import Options, Study
+from taxlt_mergekit.report.tables import Block, Heading, Item, Number, Picture, Table, bullets, page
+from taxlt_mergekit.report.wording import SPLITS, by_weight, percent
 
 
-def build(cells: Sequence[Cell], notes: Sequence[str], options: Options) -> list[Block]:
+def build(studies: Sequence[Study], notes: Sequence[str], options: Options) -> list[Block]:
     """The whole report: for each θ₀ its tables by language, by scaling factor and by density.
 
     Args:
-        cells: finished cells, one a place in the tables (`collect.collect`).
+        studies: of finished cells, one a place in the tables (`collect.collect`).
         notes: what a reader should know of the cells.
 
     Raises:
         UserError: nothing to show on the split that was asked for.
     """
-    if options.split and not any(cell.split == options.split for cell in cells):
+    if options.split and not any(options.split in study.splits for study in studies):
         raise UserError(f"--split {options.split}: no results on this split")
     blocks: list[Block] = [Heading(1, "Report")]
-    everything = studies(cells)
-    for model in dict.fromkeys(study.model for study in everything):
-        of_model = [study for study in everything if study.model == model]
+    for model in dict.fromkeys(study.model for study in studies):
+        of_model = [study for study in studies if study.model == model]
         blocks.append(Heading(2, model or "θ₀ not known (say which with --model)"))
         for study in tqdm(of_model, desc="bootstrap", unit="benchmark", leave=False, disable=None):
             blocks += by_language(study, options)
@@ -42,11 +41,11 @@ def build(cells: Sequence[Cell], notes: Sequence[str], options: Options) -> list
     return [*blocks, Heading(2, "Notes"), *bullets(notes)] if notes else blocks
 
 
-def all_scores(cells: Iterable[Cell]) -> Table:
+def all_scores(studies: Iterable[Study]) -> Table:
     """Every score that the report is made of, averaged over training seeds: a row for each, in percent."""
     rows: list[tuple[Item, ...]] = []
-    for study in studies(cells):
-        runs = Counter((c.variant, c.split, canonical(c.parameters), column_of(c)) for c in study.cells)
+    for study in studies:
+        runs = Counter((c.variant, c.split, c.parameters, column_of(c)) for c in study.cells)
         for variant in study.variants:
             for split in SPLITS:
                 scores = study.grid(variant, split)
@@ -85,7 +84,7 @@ def write(blocks: Sequence[Block], scores: Table, folder: Path) -> list[Path]:
             if isinstance(block, Picture):
                 written += plots.save(plots.draw(block.panels, block.axis, block.title), folder / block.name)
         written.append(folder / "report.md")
-        written[-1].write_text(markdown(blocks), encoding="utf-8")
+        written[-1].write_text(page(blocks), encoding="utf-8")
     except OSError as error:
         raise UserError(f"{folder}: cannot be written: {error.strerror or error}") from None
     return written

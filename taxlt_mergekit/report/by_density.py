@@ -9,19 +9,9 @@ from taxlt_mergekit.cells.store import Parameters
 from taxlt_mergekit.paper.catalog import Split
 from taxlt_mergekit.paper.variants import MODEL, table_name_of
 from taxlt_mergekit.report import plots
-from taxlt_mergekit.report.study import (
-    SPLITS,
-    Options,
-    Study,
-    all_variants,
-    by_weight,
-    holes,
-    percent,
-    slug,
-    weight_label,
-    weights_of,
-)
+from taxlt_mergekit.report.study import Options, Study, all_variants
 from taxlt_mergekit.report.tables import Block, Heading, Item, Number, Picture, Table, bullets
+from taxlt_mergekit.report.wording import SPLITS, by_weight, holes, percent, slug, weight_label
 
 # (select, scope) in the order of their curves' styles.
 KINDS = (("top", "global"), ("bottom", "global"), ("top", "tensor"), ("bottom", "tensor"))
@@ -82,8 +72,8 @@ def _densities(study: Study, variant: str, options: Options) -> _Densities | Non
     if split is None or not sparse:
         return None
     dense = study.averaged(study.grid(variant, split, sparse=False))
-    chosen = study.choose(variant, False, ["mean"], per_language=False).get("mean")
-    weights = {weights_of(parameters) for parameters in sparse}
+    chosen = study.best(variant, sparse=False)
+    weights = {parameters.dense for parameters in sparse}
     shown = min(weights, key=lambda parameters: (_distance(parameters, chosen), by_weight(parameters)))
     found = _Densities(study, split, shown)
     if chosen and chosen != shown:
@@ -91,7 +81,7 @@ def _densities(study: Study, variant: str, options: Options) -> _Densities | Non
             f"{study.title}: at the chosen λ = {weight_label(chosen)} no density was scored; "
             f"λ = {weight_label(shown) or 'not known'} is shown."
         )
-    rows = {parameters: row for parameters, row in sparse.items() if weights_of(parameters) == shown}
+    rows = {parameters: row for parameters, row in sparse.items() if parameters.dense == shown}
     full = complete(rows)
     columns = {column for row in full.values() for column in row}
     for parameters in sorted(full, key=lambda p: (p.select != "top", p.scope or "", p.density or 1.0)):

@@ -5,23 +5,12 @@ from statistics import fmean
 
 from taxlt_mergekit.cells.selection import Grid, complete
 from taxlt_mergekit.cells.store import Parameters
-from taxlt_mergekit.paper import tables as paper
 from taxlt_mergekit.paper.catalog import Split
+from taxlt_mergekit.paper.tables import Figure, printed_factor, printed_score_at
 from taxlt_mergekit.paper.variants import MODEL, table_name_of
 from taxlt_mergekit.report import plots
 from taxlt_mergekit.report.plots import CURVES
-from taxlt_mergekit.report.study import (
-    SPLITS,
-    Options,
-    Study,
-    all_variants,
-    by_weight,
-    code_label,
-    holes,
-    percent,
-    slug,
-    weight_label,
-)
+from taxlt_mergekit.report.study import Options, Study, all_variants
 from taxlt_mergekit.report.tables import (
     NOTHING,
     Block,
@@ -34,6 +23,7 @@ from taxlt_mergekit.report.tables import (
     column_best,
     difference_row,
 )
+from taxlt_mergekit.report.wording import SPLITS, by_weight, code_label, holes, percent, slug, weight_label
 
 
 def by_scaling_factor(of_model: Sequence[Study], options: Options) -> list[Block]:
@@ -66,7 +56,7 @@ def _panel(study: Study, options: Options) -> plots.Panel | None:
     splits: Sequence[Split] = (options.split,) if options.split else ("dev", "test")
     for split in splits:
         grids = {
-            variant: {weight: row for p, row in scores.items() if (weight := _one_weight(p)) is not None}
+            variant: {weight: row for p, row in scores.items() if (weight := p.weight) is not None}
             for variant in study.variants
             if len(scores := complete(study.averaged(study.grid(variant, split, sparse=False)))) > 1
         }
@@ -94,12 +84,6 @@ def _panel(study: Study, options: Options) -> plots.Panel | None:
     lines = {plots.MODEL: mean(model)} if languages <= model.keys() else {}
     title = f"{study.title} ({SPLITS[split]}, {len(languages)} language{'s' * (len(languages) > 1)})"
     return plots.Panel(title, f"average {study.unit}", curves, lines)
-
-
-def _one_weight(parameters: Parameters) -> float | None:
-    """λ, where the recipe's language vectors share it."""
-    weights = {parameters.source_weight, parameters.target_weight} - {None}
-    return weights.pop() if len(weights) == 1 else None
 
 
 def _of_variant(variant: str, grids: Sequence[tuple[Study, Split, Grid]], options: Options) -> list[Block]:
@@ -144,11 +128,10 @@ def _marked(values: Sequence[float | None]) -> list[Number]:
     return [Number(value, best=best) for value, best in zip(values, column_best(values), strict=True)]
 
 
-def _paper_figure(study: Study, variant: str, parameters: Parameters) -> paper.Figure | None:
-    weight = _one_weight(parameters)
-    if study.benchmark is None or study.size is None or weight is None:
+def _paper_figure(study: Study, variant: str, parameters: Parameters) -> Figure | None:
+    if study.benchmark is None or study.size is None or parameters.weight is None:
         return None
-    return paper.scaling(study.benchmark, study.size, variant, weight)
+    return printed_score_at(study.benchmark, study.size, variant, parameters.weight)
 
 
 def chosen_factors(of_model: Sequence[Study], options: Options) -> list[Block]:
@@ -171,11 +154,10 @@ def chosen_factors(of_model: Sequence[Study], options: Options) -> list[Block]:
     rows = [v for v in all_variants(of_model) if any(v in variants for _, variants in searched)]
     for study, variants in searched:
         header.append(study.title)
-        columns.append(
-            [_chosen(study, variant, ["mean"])[0] if variant in variants else NOTHING for variant in rows]
-        )
+        chosen = (study.best(variant, sparse=False) if variant in variants else None for variant in rows)
+        columns.append([weight_label(best) if best else NOTHING for best in chosen])
         if options.against_paper and study.benchmark and study.size:
-            figures = [paper.scaling_factor(study.benchmark, study.size, variant) for variant in rows]
+            figures = [printed_factor(study.benchmark, study.size, variant) for variant in rows]
             number = next((figure.table for figure in figures if figure), "9")
             header.append(f"paper, table {number}")
             columns.append([f"{figure.value:g}" if figure else NOTHING for figure in figures])
@@ -192,16 +174,10 @@ def _chosen_by_language(study: Study, variants: Sequence[str]) -> Table:
         row for variant in variants for row in study.grid(variant, "dev", sparse=False).values()
     )
     languages = [*inside, *outside]
-    return Table(
-        f"chosen_{study.stem}_{slug(study.model)}",
-        ("Method", *map(code_label, languages)),
-        tuple(
-            (table_name_of(variant), *_chosen(study, variant, languages, per_language=True))
-            for variant in variants
-        ),
-    )
-
-
-def _chosen(study: Study, variant: str, columns: Sequence[str], per_language: bool = False) -> list[str]:
-    chosen = study.choose(variant, False, columns, per_language)
-    return [weight_label(chosen[column]) if column in chosen else NOTHING for column in columns]
+    rows = []
+    for variant in variants:
+        chosen = study.choose(variant, False, languages, per_language=True)
+        labels = (weight_label(chosen[code]) if code in chosen else NOTHING for code in languages)
+        rows.append((table_name_of(variant), *labels))
+    name = f"chosen_{study.stem}_{slug(study.model)}"
+    return Table(name, ("Method", *map(code_label, languages)), tuple(rows))

@@ -6,24 +6,14 @@ from statistics import fmean
 
 import numpy as np
 
-from taxlt_mergekit.cells.selection import canonical, column_of
+from taxlt_mergekit.cells.selection import column_of
 from taxlt_mergekit.cells.store import Documents, Parameters
 from taxlt_mergekit.paper import catalog
-from taxlt_mergekit.paper import tables as paper
 from taxlt_mergekit.paper.catalog import Split
+from taxlt_mergekit.paper.tables import printed_mean, printed_score
 from taxlt_mergekit.paper.variants import MODEL, TABLE_NAMES, table_name_of
 from taxlt_mergekit.report import bootstrap
-from taxlt_mergekit.report.study import (
-    SPLITS,
-    Options,
-    Study,
-    code_label,
-    percent,
-    percents,
-    slug,
-    weight_label,
-    weight_labels,
-)
+from taxlt_mergekit.report.study import Options, Study
 from taxlt_mergekit.report.tables import (
     Block,
     Difference,
@@ -34,6 +24,15 @@ from taxlt_mergekit.report.tables import (
     bullets,
     column_best,
     difference_row,
+)
+from taxlt_mergekit.report.wording import (
+    SPLITS,
+    code_label,
+    percent,
+    percents,
+    slug,
+    weight_label,
+    weight_labels,
 )
 
 
@@ -55,7 +54,7 @@ class Line:
 
 def by_language(study: Study, options: Options) -> list[Block]:
     """Scores of MODEL and of each variant at its chosen λ, differences, and the paper's figures."""
-    split: Split = options.split or ("test" if any(c.split == "test" for c in study.cells) else "dev")
+    split: Split = options.split or ("test" if "test" in study.splits else "dev")
     notes: list[str] = []
     lines = [
         line
@@ -212,7 +211,7 @@ def _runs(study: Study, split: Split, line: Line, notes: list[str]) -> dict[str,
         if (
             (cell.variant, cell.split) != (line.variant, split)
             or column not in line.scores
-            or canonical(cell.parameters) != line.parameters[column]
+            or cell.parameters != line.parameters[column]
         ):
             continue
         if study.metric not in bootstrap.METRICS:
@@ -241,8 +240,8 @@ def _against_paper(
     for line in lines:
         if line.label not in TABLE_NAMES.values():
             continue
-        figures = [paper.score(study.benchmark, study.size, line.variant, column) for column in inside]
-        figures.append(paper.mean(study.benchmark, study.size, line.variant, inside))
+        figures = [printed_score(study.benchmark, study.size, line.variant, column) for column in inside]
+        figures.append(printed_mean(study.benchmark, study.size, line.variant, inside))
         if not any(figures):
             continue
         numbers |= {figure.table for figure in figures if figure}

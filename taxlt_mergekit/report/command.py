@@ -68,9 +68,9 @@ def command(
     """
     from taxlt_mergekit.cells.collect import collect
     from taxlt_mergekit.errors import UserError
-    from taxlt_mergekit.report import build as report
-    from taxlt_mergekit.report.study import Options
-    from taxlt_mergekit.report.tables import markdown
+    from taxlt_mergekit.report.build import all_scores, build, write
+    from taxlt_mergekit.report.study import Options, studies
+    from taxlt_mergekit.report.tables import page
 
     cells, notes = collect(paths, labels, base_model)
     if not cells:
@@ -84,9 +84,10 @@ def command(
         resamples=resamples,
         seed=seed,
     )
-    blocks = report.build(cells, notes, options)
-    click.echo(markdown(blocks))
+    everything = studies(cells)
+    blocks = build(everything, notes, options)
+    click.echo(page(blocks))
     first = paths[0] if paths[0].is_dir() else paths[0].parent
     folder = output or first / "report"
-    written = report.write(blocks, report.all_scores(cells), folder)
+    written = write(blocks, all_scores(everything), folder)
     click.echo(f"Wrote {written[-1]} and {len(written) - 1} tables and pictures beside it.", err=True)

@@ -118,6 +118,3 @@ def save(figure: "Figure", stem: Path) -> list[Path]:
         figure.savefig(files[0])
         figure.savefig(files[1], metadata={"Date": None})
     return files
-
-
-# Variants in the order of their curves' styles.

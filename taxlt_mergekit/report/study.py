@@ -1,16 +1,23 @@
-"""The cells of one θ₀ and benchmark as grids of average scores, and how a reader is told of them."""
+"""The cells of one θ₀ and benchmark as grids of average scores."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
-from taxlt_mergekit.cells.selection import Grid, best_parameters, complete, grid, in_mean, metric_of
+from taxlt_mergekit.cells.selection import (
+    Grid,
+    best_parameters,
+    canonical,
+    complete,
+    grid,
+    in_mean,
+    metric_of,
+)
 from taxlt_mergekit.cells.store import Cell, Parameters
 from taxlt_mergekit.paper import catalog
 from taxlt_mergekit.paper.catalog import Split, size_of
 from taxlt_mergekit.paper.variants import TABLE_NAMES
-
-METRICS = {"acc": "accuracy (%)", "f1_macro": "macro-F1 (%)"}
-SPLITS: dict[Split, str] = {"dev": "validation", "test": "test"}
+from taxlt_mergekit.report.wording import METRICS, slug
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,11 @@ class Options:
 
 @dataclass(frozen=True)
 class Study:
-    """One θ₀ on one benchmark; tasks outside the catalog are together, by metric."""
+    """One θ₀ on one benchmark; tasks outside the catalog are together, by metric.
+
+    Attributes:
+        cells: with `canonical` parameters.
+    """
 
     model: str
     benchmark: str | None
@@ -63,10 +74,26 @@ class Study:
     def variants(self) -> list[str]:
         return ordered(cell.variant for cell in self.cells)
 
+    @property
+    def splits(self) -> set[Split]:
+        return {cell.split for cell in self.cells}
+
     def grid(self, variant: str, split: Split, sparse: bool | None = None) -> Grid:
         """Scores 0..1 averaged over seeds; `sparse` keeps the cells with a density below 1, or the others."""
-        scores = grid(cell for cell in self.cells if (cell.variant, cell.split) == (variant, split))
-        return {p: row for p, row in scores.items() if sparse is None or (p.density is not None) == sparse}
+        return self._grids.get((variant, split, sparse), {})
+
+    @cached_property
+    def _grids(self) -> Mapping[tuple[str, Split, bool | None], Grid]:
+        cells: dict[tuple[str, Split], list[Cell]] = {}
+        for cell in self.cells:
+            cells.setdefault((cell.variant, cell.split), []).append(cell)
+        grids: dict[tuple[str, Split, bool | None], Grid] = {}
+        for (variant, split), of_variant in cells.items():
+            scores = grids[variant, split, None] = grid(of_variant)
+            for sparse in (False, True):
+                kept = {p: row for p, row in scores.items() if (p.density is not None) == sparse}
+                grids[variant, split, sparse] = kept
+        return grids
 
     def columns(self, rows: Iterable[Iterable[str]]) -> tuple[list[str], list[str]]:
         """The languages of `rows` in the catalog's order: those in the mean, and those outside it."""
@@ -85,15 +112,19 @@ class Study:
         }
         return {p: row for p, row in inside.items() if row}
 
+    def best(self, variant: str, sparse: bool) -> Parameters | None:
+        """The parameters with the best average validation score over the languages (section 3).
+
+        None where no parameters were scored on the validation data of every language.
+        """
+        return best_parameters(complete(self.averaged(self.grid(variant, "dev", sparse))))
+
     def choose(
         self, variant: str, sparse: bool, columns: Iterable[str], per_language: bool
     ) -> dict[str, Parameters]:
-        """Language -> the parameters with the best validation score: of all languages together, or of each.
-
-        Empty where no parameters were scored on the validation data of every language.
-        """
+        """Language -> the parameters with the best validation score, of all together or of each."""
         scores = self.grid(variant, "dev", sparse)
-        overall = best_parameters(complete(self.averaged(scores)))
+        overall = self.best(variant, sparse)
         chosen = {}
         for column in columns:
             of_column = {p: {column: row[column]} for p, row in scores.items() if column in row}
@@ -112,7 +143,8 @@ def studies(cells: Iterable[Cell]) -> list[Study]:
     """Cells by θ₀ and benchmark, in the catalog's order."""
     groups: dict[tuple[str, str | None, str], list[Cell]] = {}
     for cell in cells:
-        groups.setdefault((cell.model, cell.benchmark, metric_of(cell)), []).append(cell)
+        plain = cell.model_copy(update={"parameters": canonical(cell.parameters)})
+        groups.setdefault((cell.model, cell.benchmark, metric_of(cell)), []).append(plain)
     models = [entry.id for entry in catalog.load().models.values()]
     benchmarks = list(catalog.load().benchmarks)
 
@@ -137,67 +169,5 @@ def ordered(variants: Iterable[str]) -> list[str]:
 
 
 def all_variants(of_model: Sequence[Study]) -> list[str]:
+    """The variants of several studies, once each, in the order of `ordered`."""
     return ordered(variant for study in of_model for variant in study.variants)
-
-
-def weights_of(parameters: Parameters) -> Parameters:
-    """λ alone, without density."""
-    return Parameters(source_weight=parameters.source_weight, target_weight=parameters.target_weight)
-
-
-def weight_label(parameters: Parameters) -> str:
-    """λ for a reader: one number, or both where they differ; the density where it is not dense."""
-    source, target = parameters.source_weight, parameters.target_weight
-    if source is not None and target is not None and source != target:
-        text = f"source {source:g}, target {target:g}"
-    else:
-        weight = target if source is None else source
-        text = "" if weight is None else f"{weight:g}"
-    if parameters.density is not None:
-        kept = f"{parameters.select or 'top'} {100 * parameters.density:g} %, {parameters.scope or 'global'}"
-        text = f"{text} ({kept})".strip()
-    return text
-
-
-def weight_labels(settings: Iterable[Parameters]) -> str:
-    return ", ".join(weight_label(parameters) or "unknown" for parameters in sorted(settings, key=by_weight))
-
-
-def by_weight(parameters: Parameters) -> tuple:
-    """Sort key: λ of the target, λ of the source, density."""
-    numbers = (parameters.target_weight, parameters.source_weight, parameters.density)
-    names = (parameters.select, parameters.scope)
-    return (*(-1.0 if number is None else number for number in numbers), *(name or "" for name in names))
-
-
-def holes(scores: Grid, full: Grid) -> list[str]:
-    """What of a grid is not in its averages, since cells are missing."""
-    texts = []
-    gone = scores.keys() - full.keys()
-    if gone:
-        texts.append(f"no mean at λ {weight_labels(gone)}, which was not scored on all languages")
-    kept = {column for row in full.values() for column in row}
-    columns = sorted({column for row in scores.values() for column in row} - kept)
-    if columns:
-        texts.append(f"without {', '.join(columns)}, not scored at all of these λ")
-    return texts
-
-
-def percent(score: float | None) -> float | None:
-    return None if score is None else 100 * score
-
-
-def percents(scores: Mapping[str, float], columns: Iterable[str]) -> list[float | None]:
-    return [percent(scores.get(column)) for column in columns]
-
-
-def code_label(column: str) -> str:
-    """Language codes as the paper prints them; tasks as they are."""
-    return column.upper() if len(column) <= 3 else column
-
-
-def slug(text: str) -> str:
-    """A piece of a file's name; the paper's models by their folder's name."""
-    size = size_of(text)
-    name = catalog.load().models[size].folder if size else text.strip("/").lower()
-    return "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in name) or "unknown"

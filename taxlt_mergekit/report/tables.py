@@ -1,4 +1,4 @@
-"""A table of a report, as Markdown and as CSV."""
+"""What a report is made of: headings, tables, pictures and text; as Markdown, and a table as CSV too."""
 
 import csv
 import io
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from taxlt_mergekit import markdown
 from taxlt_mergekit.report.plots import Axis, Panel
 
 NOTHING = "–"
@@ -73,16 +74,7 @@ class Table:
     def markdown(self) -> str:
         """Padded, so that it reads as a table in a terminal too."""
         rows = [[item if isinstance(item, str) else item.text for item in row] for row in self.rows]
-        lines = [[text.replace("|", r"\|") for text in line] for line in (self.header, *rows)]
-        widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
-        rule = ["-" * widths[0]] + ["-" * (width - 1) + ":" for width in widths[1:]]
-        padded = [
-            [line[0].ljust(widths[0])]
-            + [text.rjust(width) for text, width in zip(line[1:], widths[1:], strict=True)]
-            for line in lines
-        ]
-        padded.insert(1, rule)
-        return "\n".join("| " + " | ".join(line) + " |" for line in padded)
+        return markdown.table(self.header, rows)
 
     def csv(self) -> str:
         """The same grid without bold; figures have two more digits than in Markdown.
@@ -109,21 +101,6 @@ class Table:
         return out.getvalue()
 
 
-def column_best(values: Sequence[float | None]) -> list[bool]:
-    """Which of a column's scores are its highest as printed, with two decimals."""
-    printed = [None if value is None else round(value, 2) for value in values]
-    top = max((value for value in printed if value is not None), default=None)
-    return [value is not None and value == top for value in printed]
-
-
-def difference_row(ours: Sequence[float | None], theirs: Sequence[float | None]) -> list[Number]:
-    """ours − theirs, a dash where one is missing."""
-    return [
-        Number(None if a is None or b is None else a - b, signed=True)
-        for a, b in zip(ours, theirs, strict=True)
-    ]
-
-
 @dataclass(frozen=True)
 class Heading:
     level: int
@@ -143,14 +120,8 @@ class Picture:
 Block: TypeAlias = Heading | Table | Picture | str
 
 
-def bullets(notes: Iterable[str]) -> list[Block]:
-    """A list of notes, each once; no block without notes."""
-    lines = [f"- {note}" for note in dict.fromkeys(notes)]
-    return ["\n".join(lines)] if lines else []
-
-
-def markdown(blocks: Iterable[Block]) -> str:
-    """One text; a picture is a link to the file of its name beside it."""
+def page(blocks: Iterable[Block]) -> str:
+    """The whole as Markdown; a picture is a link to the file of its name beside it."""
     parts = []
     for block in blocks:
         if isinstance(block, Heading):
@@ -162,3 +133,24 @@ def markdown(blocks: Iterable[Block]) -> str:
         else:
             parts.append(block)
     return "\n\n".join(parts) + "\n"
+
+
+def bullets(notes: Iterable[str]) -> list[Block]:
+    """A list of notes, each once; no block without notes."""
+    lines = [f"- {note}" for note in dict.fromkeys(notes)]
+    return ["\n".join(lines)] if lines else []
+
+
+def column_best(values: Sequence[float | None]) -> list[bool]:
+    """Which of a column's scores are its highest as printed, with two decimals."""
+    printed = [None if value is None else round(value, 2) for value in values]
+    top = max((value for value in printed if value is not None), default=None)
+    return [value is not None and value == top for value in printed]
+
+
+def difference_row(ours: Sequence[float | None], theirs: Sequence[float | None]) -> list[Number]:
+    """ours − theirs, a dash where one is missing."""
+    return [
+        Number(None if a is None or b is None else a - b, signed=True)
+        for a, b in zip(ours, theirs, strict=True)
+    ]

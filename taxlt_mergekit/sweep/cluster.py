@@ -9,20 +9,21 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from taxlt_mergekit.cells.store import Cell
-from taxlt_mergekit.errors import UserError
-from taxlt_mergekit.sweep.run import Job, Run, run_jobs
+from taxlt_mergekit.errors import UserError, first_line, one_line
+from taxlt_mergekit.sweep.jobs import Job
+from taxlt_mergekit.sweep.run import Run, run_jobs
 
 # Losses of one recipe's worker in a row, without a cell in between, after which it is given up.
 ATTEMPTS = 3
 
-# What workers need of the command's environment beside its working folder.
+# Prefixes of what workers need of the command's environment, beside its working folder.
 _ENVIRONMENT = ("TAXLT_DATA", "HF_")
 
 
 def run_jobs_on_ray(
     jobs: Iterable[Job], run: Run, done: dict[str, Cell], address: str
 ) -> Iterator[tuple[Cell, bool]]:
-    """As `sweep.run_jobs`, on the workers of a Ray cluster; cells come in the order they are ready.
+    """As `run.run_jobs`, on the workers of a Ray cluster; cells come in the order they are ready.
 
     A worker takes one CPU, and one GPU where the cluster has any.
 
@@ -69,14 +70,14 @@ def run_jobs_on_ray(
             cause = error.cause
             if isinstance(cause, UserError):
                 raise UserError(cause.message) from None
-            raise UserError(f"{path}: a Ray worker failed: {' '.join(str(cause).split())[:300]}") from error
+            raise UserError(f"{path}: a Ray worker failed: {one_line(cause)}") from error
         except ray.exceptions.RayError as error:  # the worker or its node was lost
             del waiting[stream]
             losses[path] += 1
             if losses[path] < ATTEMPTS:
                 submit(path)
             else:
-                gone[path] = str(error).strip().splitlines()[0]
+                gone[path] = first_line(error)
         else:
             losses[path] = 0
             if cell.status == "ok":
@@ -109,8 +110,9 @@ def _join(address: str) -> Any:
         ray.init(address=address, **options)
     except (ConnectionError, ValueError) as error:
         if address != "auto":
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(f"--ray {address}: no Ray cluster can be joined there ({reason})") from None
+            raise UserError(
+                f"--ray {address}: no Ray cluster can be joined there ({one_line(error)})"
+            ) from None
         ray.init(include_dashboard=False, **options)
     return ray
 

@@ -12,16 +12,16 @@ from typing import Any
 import xxhash
 from mergekit.common import ImmutableMap, ModelReference
 from mergekit.config import MergeConfiguration
-from mergekit.io.tasks import GatherTensors, LoaderCache, LoadTensor
+from mergekit.io.tasks import LoaderCache, LoadTensor
 from mergekit.options import MergeOptions
-from mergekit.plan import MergePlanner
 from torch import Tensor, nn
 
 from taxlt_mergekit.cells.store import Parameters
 from taxlt_mergekit.errors import UserError
 from taxlt_mergekit.merge.cutoffs import tensor_cutoff
-from taxlt_mergekit.merge.plan import find_global_cutoffs
-from taxlt_mergekit.merge.run import TOKENIZER_FILES, prepare
+from taxlt_mergekit.merge.output import TOKENIZER_FILES
+from taxlt_mergekit.merge.plan import VectorPlanner, find_global_cutoffs, loads
+from taxlt_mergekit.merge.run import prepare
 from taxlt_mergekit.merge.sparsity import Cutoff
 
 _CHECKPOINT_FILES = {"config.json", "adapter_config.json", *TOKENIZER_FILES}
@@ -45,13 +45,10 @@ class MemoryMerge:
         """
         if recipe.slices or recipe.tokenizer or recipe.tokenizer_source:
             raise UserError("a sweep merges into the task model's own shape: no slices, no new vocabulary")
-        output = prepare(recipe, "memory", options, source)
-        self.cast, self._cache = output._cast, cache
+        merge = prepare(recipe, "memory", options, source)
+        self.cast, self._cache = merge.cast, cache
         config = self.cast.task.config(trust_remote_code=options.trust_remote_code)
-        planner = MergePlanner(output, output._layout.architecture, options, config)
-        planner._plan()  # its plan_in_memory wraps each task in one that pydantic 2.14 refuses to make
-        heads = set(output._layout.head)
-        self._planned = [(weight.name, task) for weight, task in planner._tensors if weight.name not in heads]
+        self._planned = VectorPlanner(merge, options, config).plan_body()
         self._cutoffs: dict[tuple, dict[str, Cutoff]] = {}
         self._finite: set[str] = set()  # tensors whose inputs were merged once
 
@@ -89,9 +86,8 @@ class MemoryMerge:
             del LoaderCache().loaders[model]
 
     def _tensors(self, task: Any) -> dict[ModelReference, Tensor]:
-        gather: GatherTensors = task.gather_tensors
         tensors = {}
-        for model, load in zip(gather.weight_info, gather.arguments().values(), strict=True):
+        for model, load in loads(task.gather_tensors).items():
             if load not in self._cache:
                 self._cache[load] = load.execute()
             if (tensor := self._cache[load]) is not None:

@@ -1,16 +1,20 @@
-"""The points of a grid: which scaling factors, densities and selections are tried. Pure."""
+"""The points of a grid, scaling factors, densities and selections, and a recipe at one of them. Pure."""
 
 import itertools
 import math
 from collections.abc import Iterable, Sequence
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from taxlt_mergekit.cells.store import Parameters
 from taxlt_mergekit.errors import UserError
-from taxlt_mergekit.sweep.recipe import Recipe
+
+if TYPE_CHECKING:  # it imports mergekit, which takes seconds
+    from taxlt_mergekit.sweep.recipe import Recipe
+
+FACTORS = "0.1:1.0:0.1"  # section 3
 
 
 def parse_values(text: str, option: str) -> list[float]:
@@ -85,28 +89,21 @@ def grid_points(
     return list(dict.fromkeys(points))
 
 
-def own_parameters(recipe: Recipe, point: Parameters) -> Parameters:
+def own_parameters(recipe: "Recipe", point: Parameters) -> Parameters:
     """A point with what it leaves open filled in from the recipe, where the recipe has one number."""
-    weights: dict[str, set[Any]] = {"source": set(), "target": set()}
-    densities: set[Any] = set()
-    shared: dict[str, Any] = dict(recipe.config.parameters or {})
-    for entry in recipe.config.models or []:
-        settings: dict[str, Any] = shared | (entry.parameters or {})
-        if settings.get("role") in weights:
-            weights[settings["role"]].add(_number(settings.get("weight")))
-            densities.add(_number(settings.get("density", 1.0)))
-    density = point.density if point.density is not None else _only(densities)
+    own = recipe.parameters
+    density = own.density if point.density is None else point.density
     sparse = density is not None and density < 1
     return Parameters(
-        source_weight=point.source_weight if point.source_weight is not None else _only(weights["source"]),
-        target_weight=point.target_weight if point.target_weight is not None else _only(weights["target"]),
+        source_weight=own.source_weight if point.source_weight is None else point.source_weight,
+        target_weight=own.target_weight if point.target_weight is None else point.target_weight,
         density=density,
-        select=(point.select or shared.get("select", "top")) if sparse else None,
-        scope=(point.scope or shared.get("scope", "global")) if sparse else None,
+        select=(point.select or own.select) if sparse else None,
+        scope=(point.scope or own.scope) if sparse else None,
     )
 
 
-def at_point(recipe: Recipe, point: Parameters) -> dict[str, Any]:
+def at_point(recipe: "Recipe", point: Parameters) -> dict[str, Any]:
     """The recipe's document with a point's parameters written into it."""
     document = yaml.safe_load(recipe.text)
     for entry in document["models"]:
@@ -126,11 +123,3 @@ def at_point(recipe: Recipe, point: Parameters) -> dict[str, Any]:
             "scope": point.scope,
         }
     return document
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else None
-
-
-def _only(values: set[Any]) -> float | None:
-    return next(iter(values)) if len(values) == 1 else None

@@ -1,17 +1,22 @@
-"""TODO"""
+"""A mergekit recipe that is swept: the file, and which benchmark, language and tasks it is about."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import yaml
 from mergekit.common import ModelReference
 from mergekit.config import MergeConfiguration
 from pydantic import ValidationError
 
-from taxlt_mergekit.errors import UserError
-from taxlt_mergekit.merge.method import METHODS
+from taxlt_mergekit.cells.store import Parameters
+from taxlt_mergekit.errors import UserError, first_line
+from taxlt_mergekit.merge.method import METHODS, PARAMETERS
 from taxlt_mergekit.paper import catalog
 from taxlt_mergekit.paper.variants import split_recipe_name, variant_of
+
+_DEFAULTS = {parameter.name: parameter.default for parameter in PARAMETERS}
 
 
 @dataclass(frozen=True)
@@ -19,6 +24,9 @@ class Recipe:
     """A recipe file and what it is about.
 
     Attributes:
+        variant: the paper's, or the file's name where the paper has none.
+        benchmark: its key in the catalog, or None.
+        language: of the file's name, or None.
         tasks: validation tasks.
         test_tasks: the same languages' test tasks.
         roles: roles of its language vectors.
@@ -35,9 +43,42 @@ class Recipe:
     roles: frozenset[str]
 
     @property
+    def models(self) -> list[ModelReference]:
+        """Its models in their order, without θ₀."""
+        return [entry.model for entry in self.config.models or []]
+
+    @property
+    def start(self) -> tuple[str, ...]:
+        """What recipes must share to share a loaded model: θ₀, the task model and the output's type."""
+        tasks = [str(model) for model, settings in self._settings() if settings.get("role") == "task"]
+        return (str(self.config.base_model), *tasks, str(self.config.out_dtype or self.config.dtype))
+
+    @property
     def group(self) -> tuple[str | None, str, tuple[str, ...]]:
         """Recipes whose scaling factor is chosen together: one variant of one benchmark and task model."""
-        return self.benchmark, self.variant, start(self)
+        return self.benchmark, self.variant, self.start
+
+    @cached_property
+    def parameters(self) -> Parameters:
+        """What the recipe itself says, where it says one number (of a recipe that is not refused)."""
+        weights: dict[str, set[float | None]] = {"source": set(), "target": set()}
+        densities: set[float | None] = set()
+        for _, settings in self._settings():
+            if settings.get("role") in weights:
+                weights[settings["role"]].add(_number(settings.get("weight")))
+                densities.add(_number(settings.get("density", _DEFAULTS["density"])))
+        shared: dict[str, Any] = _DEFAULTS | (self.config.parameters or {})
+        return Parameters(
+            source_weight=_only(weights["source"]),
+            target_weight=_only(weights["target"]),
+            density=_only(densities),
+            select=shared["select"],
+            scope=shared["scope"],
+        )
+
+    def _settings(self) -> list[tuple[ModelReference, dict[str, Any]]]:
+        shared: dict[str, Any] = self.config.parameters or {}
+        return [(entry.model, shared | (entry.parameters or {})) for entry in self.config.models or []]
 
 
 def read_recipe(path: Path, tasks: str | None = None, test_tasks: str | None = None) -> Recipe:
@@ -49,7 +90,8 @@ def read_recipe(path: Path, tasks: str | None = None, test_tasks: str | None = N
         test_tasks: the same for test tasks.
 
     Raises:
-        UserError: no such file, not YAML, not one of our recipes, no language vector, or no task known.
+        UserError: no such file, not YAML, not one of our recipes, no language vector, or no language to put
+            into the tasks.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -57,7 +99,7 @@ def read_recipe(path: Path, tasks: str | None = None, test_tasks: str | None = N
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     except (yaml.YAMLError, ValidationError, RuntimeError) as error:
-        raise UserError(f"{path}: not a mergekit recipe ({str(error).splitlines()[0]})") from None
+        raise UserError(f"{path}: not a mergekit recipe ({first_line(error)})") from None
     if config.merge_method not in METHODS:
         raise UserError(
             f"{path}: merge_method is {config.merge_method}; a sweep takes {' and '.join(METHODS)}"
@@ -69,15 +111,14 @@ def read_recipe(path: Path, tasks: str | None = None, test_tasks: str | None = N
     } - {"task"}
     if not roles:
         raise UserError(f"{path}: has no language vector, so there is no scaling factor to vary")
-    variant = variant_of(config.merge_method, roles) or path.stem
-    named = split_recipe_name(path.stem)
-    benchmark, language = _subject(named[0] if named else None)
-    dev, test = _tasks(benchmark, language)
+    subject, _ = split_recipe_name(path.stem) or (None, "")
+    benchmark, language = catalog.recipe_subject(subject) if subject else (None, None)
+    dev, test = _known_tasks(benchmark, language)
     return Recipe(
         path=str(path),
         text=text,
         config=config,
-        variant=variant,
+        variant=variant_of(config.merge_method, roles) or path.stem,
         benchmark=benchmark,
         language=language,
         tasks=_named_tasks(tasks, language, path) or dev,
@@ -86,35 +127,7 @@ def read_recipe(path: Path, tasks: str | None = None, test_tasks: str | None = N
     )
 
 
-def _models(recipe: Recipe) -> list[ModelReference]:
-    return [entry.model for entry in recipe.config.models or []]
-
-
-def start(recipe: Recipe) -> tuple[str, ...]:
-    """What recipes must share to share a loaded model: θ₀, the task model and the output's type."""
-    config = recipe.config
-    shared = config.parameters or {}
-    tasks = [
-        str(entry.model)
-        for entry in config.models or []
-        if (shared | (entry.parameters or {})).get("role") == "task"
-    ]
-    return (str(config.base_model), *tasks, str(config.out_dtype or config.dtype))
-
-
-def _subject(name: str | None) -> tuple[str | None, str | None]:
-    """Benchmark and language of a recipe's name before the variant: `quy`, `marc_de`, `nusax`, or other."""
-    for key, benchmark in catalog.load().benchmarks.items():
-        if name == key:
-            return key, None
-        if name and name.startswith(benchmark.recipe_prefix):
-            code = name[len(benchmark.recipe_prefix) :]
-            if code in benchmark.languages:
-                return key, code
-    return None, name
-
-
-def _tasks(benchmark: str | None, language: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _known_tasks(benchmark: str | None, language: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Validation and test tasks of a catalog recipe; all languages where it has none of its own (+SRC)."""
     if benchmark is None:
         return (), ()
@@ -134,3 +147,11 @@ def _named_tasks(names: str | None, language: str | None, path: Path) -> tuple[s
     return tuple(
         name.strip().replace("{language}", language or "") for name in names.split(",") if name.strip()
     )
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else None
+
+
+def _only(values: set[float | None]) -> float | None:
+    return next(iter(values)) if len(values) == 1 else None

@@ -17,14 +17,15 @@ import click
 from taxlt_mergekit.cells.store import read_cells
 from taxlt_mergekit.errors import UserError
 from taxlt_mergekit.paper import catalog
-from taxlt_mergekit.paper.catalog import Size, vector_folder
+from taxlt_mergekit.paper.catalog import Size, recipe_path, vector_folder
 from taxlt_mergekit.paper.recipes import recipe_files
-from taxlt_mergekit.paper.variants import VARIANTS, VariantKey
-from taxlt_mergekit.train.settings import LANGUAGE_BATCH_SIZE, LANGUAGE_STEPS, SEQUENCE_LENGTH, TASK_DEFAULTS
+from taxlt_mergekit.paper.training import LANGUAGE_BATCH_SIZE, LANGUAGE_STEPS, SEQUENCE_LENGTH, TASK_DEFAULTS
+from taxlt_mergekit.paper.variants import MODEL, VARIANTS, VariantKey
+from taxlt_mergekit.sweep.points import FACTORS, grid_points, parse_values
 
-FACTORS = "0.1:1.0:0.1"  # section 3
 DENSITIES = "0.05,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9"  # "from 5% to 90%"; the steps are not in the paper
 ALL: tuple[VariantKey, ...] = tuple(VARIANTS)
+RECIPES = "merge_configs"  # where `taxlt recipes` writes them
 
 LANGUAGE_HOURS = 24  # appendix G
 CHECKPOINT_GB: dict[Size, float] = {"base": 1.11, "large": 2.24}
@@ -36,7 +37,7 @@ DOCUMENTS = {  # validation rows, test rows, tokens a row
     "marc": (4000, 4000, 70),
     "nusax": (100, 400, 45),
 }
-FORWARD_SHARE = 1 / 3  # of a training step
+FORWARD_SHARE = 1 / 3  # of the time of a training step
 
 
 @dataclass(frozen=True)
@@ -50,16 +51,17 @@ class Experiment:
 
 
 _LOW_RESOURCE = ("americas_nli", "nusax")
+_EVERY = ("xnli", "americas_nli", "marc", "nusax")
 EXPERIMENTS = {
     "table2": Experiment({"base": ("xnli", *_LOW_RESOURCE)}, test=True),
-    "table3": Experiment({"base": ("xnli", "americas_nli", "marc", "nusax")}, ("plus_src_plus_tgt",)),
+    "table3": Experiment({"base": _EVERY}, ("plus_src_plus_tgt",)),
     "table4": Experiment({"large": _LOW_RESOURCE}, test=True),
     "table7": Experiment({"base": ("marc",)}, test=True),
     "table8": Experiment({"large": _LOW_RESOURCE}, test=True),
-    "table9": Experiment({"base": ("xnli", "americas_nli", "marc", "nusax"), "large": _LOW_RESOURCE}),
+    "table9": Experiment({"base": _EVERY, "large": _LOW_RESOURCE}),
     "figure1": Experiment({"base": ("xnli", "americas_nli")}, ("plus_src_plus_tgt",), "density"),
     "figure2": Experiment({"base": ("marc", "nusax")}, ("plus_src_plus_tgt",), "density"),
-    "figure3": Experiment({"base": ("xnli", "americas_nli", "marc", "nusax")}, ("plus_tgt",), "density"),
+    "figure3": Experiment({"base": _EVERY}, ("plus_tgt",), "density"),
 }
 
 
@@ -84,6 +86,7 @@ class Step:
 
     @property
     def command(self) -> str:
+        """As one types it into bash."""
         return " ".join(["taxlt", *(a if "{" in a else shlex.quote(a) for a in self.arguments)])
 
 
@@ -104,7 +107,7 @@ def plan(name: str, output: Path, options: Sequence[str] = ()) -> list[Step]:
                 trainings.setdefault(step.arguments, step)
             sweeps.append(_sweep(experiment, size, benchmark, output, options))
             folders.append(str(_folder(experiment, size, benchmark, output)))
-    written = all(Path("merge_configs", path).exists() for path, _ in recipe_files())
+    written = all(Path(RECIPES, path).exists() for path, _ in recipe_files())
     recipes = Step(("recipes",), "written" if written else "", written)
     report = Step(("report", *folders, "--against", "paper", "--output", str(output / name)))
     return [recipes, *trainings.values(), *sweeps, report]
@@ -115,29 +118,56 @@ def _trainings(size: Size, benchmark: str, variants: Sequence[VariantKey]) -> li
     roles = {role for variant in variants for role in VARIANTS[variant].signs}
     codes = [entry.source] if "source" in roles else []
     codes += entry.languages if "target" in roles else []
-    speed = LANGUAGE_STEPS[size] * LANGUAGE_BATCH_SIZE * SEQUENCE_LENGTH / LANGUAGE_HOURS  # tokens an hour
     rows, length = TASK_ROWS[entry.task_vector]
     epochs = TASK_DEFAULTS[entry.task_vector, size].num_train_epochs
-    runs: list[tuple[tuple[str, ...], str, float]] = [
-        (("task", model.id, "--task", entry.task_vector), entry.task_vector, rows * length * epochs / speed)
-    ]
+    task = ("task", model.id, "--task", entry.task_vector)
+    steps = [_training(size, task, entry.task_vector, rows * length * epochs / _tokens_an_hour(size))]
     for code in codes:
-        runs.append((("language", model.id, "--corpus", f"{code}.txt", "--lang", code), code, LANGUAGE_HOURS))
-    steps = []
-    for arguments, vector, hours in runs:
-        folder = vector_folder(model.id, "task" if arguments[0] == "task" else "lang", vector)
-        there = Path(folder, "config.json").exists()
-        steps.append(
-            Step(
-                ("train", *arguments, "--resume"),
-                f"in {folder}" if there else "",
-                there,
-                0.0 if there else hours,
-                CHECKPOINT_GB[size],
-                f"{vector}.txt" if arguments[0] == "language" and not there else None,
-            )
-        )
+        language = ("language", model.id, "--corpus", f"{code}.txt", "--lang", code)
+        steps.append(_training(size, language, code, LANGUAGE_HOURS, needs=f"{code}.txt"))
     return steps
+
+
+def _training(
+    size: Size, arguments: tuple[str, ...], vector: str, hours: float, needs: str | None = None
+) -> Step:
+    kind, model, *_ = arguments
+    folder = vector_folder(model, "task" if kind == "task" else "lang", vector)
+    command, gigabytes = ("train", *arguments, "--resume"), CHECKPOINT_GB[size]
+    if Path(folder, "config.json").exists():
+        return Step(command, f"in {folder}", done=True, gigabytes=gigabytes)
+    return Step(command, hours=hours, gigabytes=gigabytes, needs=needs)
+
+
+def _sweep(experiment: Experiment, size: Size, benchmark: str, output: Path, options: Sequence[str]) -> Step:
+    languages = list(catalog.load().benchmarks[benchmark].languages)
+    folder = _folder(experiment, size, benchmark, output)
+    if experiment.varies == "weight":
+        grid: tuple[str, ...] = ("--weight", FACTORS)
+        points = grid_points(("target",), weight=parse_values(FACTORS, "--weight"))
+    else:
+        densities, selects = f"{DENSITIES},1", ("top", "bottom")
+        grid = ("--density", densities, *(word for select in selects for word in ("--select", select)))
+        points = grid_points(("target",), density=parse_values(densities, "--density"), select=selects)
+    test = ("--test",) if experiment.test else ()
+    recipes = _recipes(size, benchmark, experiment.variants, languages)
+
+    wanted = {"dev": len(languages) * (len(points) * len(experiment.variants) + 1)}
+    if experiment.test:
+        wanted["test"] = len(languages) * (len(experiment.variants) + 1)
+    variants = (MODEL, *experiment.variants)
+    found = [cell for cell in read_cells(folder) if cell.status == "ok" and cell.variant in variants]
+    *documents, length = DOCUMENTS[benchmark]
+    hours, there = 0.0, 0
+    for (split, count), rows in zip(wanted.items(), documents, strict=False):
+        finished = min(count, sum(cell.split == split for cell in found))
+        there += finished
+        hours += (count - finished) * rows * length * FORWARD_SHARE / _tokens_an_hour(size)
+    return Step(
+        ("sweep", *recipes, *grid, *test, "--output", str(folder), *options),
+        f"{there} of {sum(wanted.values())} cells in {folder}",
+        hours=hours,
+    )
 
 
 def _folder(experiment: Experiment, size: Size, benchmark: str, output: Path) -> Path:
@@ -145,42 +175,19 @@ def _folder(experiment: Experiment, size: Size, benchmark: str, output: Path) ->
     return output / catalog.load().models[size].folder / f"{benchmark}{suffix}"
 
 
-def _sweep(experiment: Experiment, size: Size, benchmark: str, output: Path, options: Sequence[str]) -> Step:
-    entry = catalog.load().benchmarks[benchmark]
-    folder = _folder(experiment, size, benchmark, output)
-    place = "merge_configs/" + ("" if size == "base" else f"{catalog.load().models[size].folder}/")
-    recipes = [f"{place}{benchmark}_plus_src.yml"] if "plus_src" in experiment.variants else []
-    targets = [variant for variant in experiment.variants if variant != "plus_src"]
-    languages = list(entry.languages)
-    recipes.append(f"{place}{entry.recipe_prefix}{_braces(languages)}_{_braces(targets)}.yml")
-    grid: tuple[str, ...]
-    if experiment.varies == "weight":
-        grid, points = ("--weight", FACTORS), 10
-    else:
-        grid = ("--density", f"{DENSITIES},1", "--select", "top", "--select", "bottom")
-        points = 2 * len(DENSITIES.split(",")) + 1
-    test = ("--test",) if experiment.test else ()
+def _recipes(
+    size: Size, benchmark: str, variants: Sequence[VariantKey], languages: Sequence[str]
+) -> list[str]:
+    """Paths of recipes, with braces: one for each variant without a target language, one for all others."""
+    targeted = [variant for variant in variants if "target" in VARIANTS[variant].signs]
+    paths = [recipe_path(benchmark, size, variant, None) for variant in variants if variant not in targeted]
+    paths.append(recipe_path(benchmark, size, _braces(targeted), _braces(languages)))
+    return [f"{RECIPES}/{path}" for path in paths]
 
-    wanted = {"dev": len(languages) * (points * len(experiment.variants) + 1)}
-    if experiment.test:
-        wanted["test"] = len(languages) * (len(experiment.variants) + 1)
-    found = [
-        cell
-        for cell in read_cells(folder)
-        if cell.status == "ok" and cell.variant in ("model", *experiment.variants)
-    ]
-    *documents, length = DOCUMENTS[benchmark]
-    speed = LANGUAGE_STEPS[size] * LANGUAGE_BATCH_SIZE * SEQUENCE_LENGTH / LANGUAGE_HOURS / FORWARD_SHARE
-    hours, there = 0.0, 0
-    for (split, count), rows in zip(wanted.items(), documents, strict=False):
-        finished = min(count, sum(cell.split == split for cell in found))
-        there += finished
-        hours += (count - finished) * rows * length / speed
-    return Step(
-        ("sweep", *recipes, *grid, *test, "--output", str(folder), *options),
-        f"{there} of {sum(wanted.values())} cells in {folder}",
-        hours=hours,
-    )
+
+def _tokens_an_hour(size: Size) -> float:
+    """In training, on the paper's GPU."""
+    return LANGUAGE_STEPS[size] * LANGUAGE_BATCH_SIZE * SEQUENCE_LENGTH / LANGUAGE_HOURS
 
 
 def _braces(names: Sequence[str]) -> str:

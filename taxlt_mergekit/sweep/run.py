@@ -1,4 +1,4 @@
-"""The paper's search: every recipe at every point of a grid, scored; nothing is written but results.
+"""Runs the jobs of a sweep: every recipe at every point, merged in memory and scored; gives back cells.
 
 A cell is one point on one task. Its key is a hash of what it is made of (recipe, contents of checkpoints,
 task), so a sweep that is started again runs what is missing or has changed, and nothing else.
@@ -9,7 +9,7 @@ import importlib.metadata
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -19,15 +19,19 @@ from mergekit.common import ModelReference
 from mergekit.options import MergeOptions
 
 from taxlt_mergekit.cells.store import Cell, Documents, Parameters, Seconds, read_cells
-from taxlt_mergekit.errors import UserError
+from taxlt_mergekit.errors import UserError, one_line
 from taxlt_mergekit.evaluate.scorer import Scorer, task_manager
 from taxlt_mergekit.paper.catalog import known_tasks
 from taxlt_mergekit.paper.variants import MODEL
+from taxlt_mergekit.sweep.jobs import Job
 from taxlt_mergekit.sweep.memory import MemoryMerge, TensorCache, fingerprint
 from taxlt_mergekit.sweep.points import at_point, own_parameters
-from taxlt_mergekit.sweep.recipe import Recipe, _models, start
+from taxlt_mergekit.sweep.recipe import Recipe
 
 _PACKAGES = ("taxlt-mergekit", "mergekit", "lm-eval", "transformers", "torch")
+
+# (point, task) -> content hash of the cell
+Keys = dict[tuple[Parameters | None, str], str]
 
 
 @dataclass(frozen=True)
@@ -42,13 +46,9 @@ class Run:
     options: MergeOptions = field(default_factory=MergeOptions)
 
 
-@dataclass(frozen=True)
-class Job:
-    """One recipe with the points and tasks it is to be scored at."""
-
-    recipe: Recipe
-    points: tuple[Parameters | None, ...]  # None is MODEL
-    tasks: tuple[str, ...]
+def load_done(output: Path) -> dict[str, Cell]:
+    """Finished cells of an output folder by key; failed ones are to be run again."""
+    return {cell.key: cell for cell in read_cells(output) if cell.status == "ok"}
 
 
 def check_jobs(jobs: Iterable[Job], run: Run) -> None:
@@ -73,103 +73,40 @@ def run_jobs(jobs: Iterable[Job], run: Run, done: dict[str, Cell]) -> Iterator[t
     Yields:
         Every cell as soon as it is there, and whether it is new.
     """
-    jobs = sorted(jobs, key=lambda job: (start(job.recipe), job.recipe.path))
-    needed = [{job.recipe.config.base_model, *_models(job.recipe)} for job in jobs]
-    cache: TensorCache = {}
+    jobs = sorted(jobs, key=lambda job: (job.recipe.start, job.recipe.path))
+    needed = [{job.recipe.config.base_model, *job.recipe.models} for job in jobs]
+    tensors: TensorCache = {}
     contents: dict[ModelReference, str] = {}
     scorer: Scorer | None = None
     loaded: tuple | None = None
     position = 0
     for _, of_recipe in itertools.groupby(jobs, key=lambda job: job.recipe.path):
         group = list(of_recipe)
+        position += len(group)
         recipe = group[0].recipe
-        merge = _open(recipe, cache, run)
+        merge = _open(recipe, tensors, run)
         for model in merge.cast.models:
             if model not in contents:
                 contents[model] = fingerprint(model, run.options)
         for job in group:
-            position += 1
             keys = _keys(job, merge, contents, run)
-            if not all(key in done for key in keys.values()) and loaded != start(recipe):
-                tasks = sorted({t for o in jobs for t in o.tasks if start(o.recipe) == start(recipe)})
+            if loaded != recipe.start and not done.keys() >= set(keys.values()):
+                tasks = {task for other in jobs if other.recipe.start == recipe.start for task in other.tasks}
                 scorer = None  # so that two models are never in memory
-                scorer, loaded = _scorer(recipe, merge, tasks, run), start(recipe)
+                scorer, loaded = _scorer(recipe, merge, sorted(tasks), run), recipe.start
             for point in job.points:
-                yield from _run_point(job, merge, scorer, point, keys, run, done)
+                yield from _run_point(job, point, keys, merge, scorer, run, done)
         merge.close(set().union(*needed[position:]))
 
 
-@cache
-def versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in _PACKAGES}
-
-
-def _open(recipe: Recipe, cache: TensorCache, run: Run) -> MemoryMerge:
+def _open(recipe: Recipe, tensors: TensorCache, run: Run) -> MemoryMerge:
     try:
-        return MemoryMerge(recipe.config, recipe.text, cache, run.options)
+        return MemoryMerge(recipe.config, recipe.text, tensors, run.options)
     except UserError as error:
         raise UserError(f"{recipe.path}: {error.message}") from error
 
 
-def _run_point(
-    job: Job,
-    merge: MemoryMerge,
-    scorer: Scorer | None,
-    point: Parameters | None,
-    keys: dict[tuple[Parameters | None, str], str],
-    run: Run,
-    done: dict[str, Cell],
-) -> Iterator[tuple[Cell, bool]]:
-    merged: float | None = None
-    reason: str | None = None
-    for task in job.tasks:
-        key = keys[point, task]
-        if key in done:
-            # As it is called now: it may have been scored under another path.
-            yield done[key].model_copy(update={"recipe": job.recipe.path}), False
-            continue
-        assert scorer is not None, "loaded where a key is not done"
-        metrics: dict[str, float] = {}
-        documents: Documents | None = None
-        evaluated: float | None = None
-        try:
-            if merged is None and reason is None:
-                began = time.perf_counter()
-                merge.merge_into(scorer.model, point)
-                merged = time.perf_counter() - began
-            if reason is None:
-                began = time.perf_counter()
-                metrics, documents = scorer.score(task)
-                evaluated = time.perf_counter() - began
-        except (UserError, RuntimeError, MemoryError) as error:
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
-        benchmark, language = _task_subject(task, job.recipe)
-        cell = Cell(
-            key=key,
-            recipe=job.recipe.path,
-            benchmark=benchmark,
-            language=language,
-            variant=MODEL if point is None else job.recipe.variant,
-            model=str(job.recipe.config.base_model),
-            parameters=Parameters() if point is None else own_parameters(job.recipe, point),
-            split=scorer.split(task),
-            task=task,
-            metrics=metrics,
-            documents=documents,
-            seed=run.seed,
-            status="failed" if reason else "ok",
-            reason=reason,
-            seconds=Seconds(merge=merged, evaluate=evaluated),
-            versions=versions(),
-        )
-        if cell.status == "ok":
-            done[key] = cell
-        yield cell, True
-
-
-def _keys(
-    job: Job, merge: MemoryMerge, contents: dict[ModelReference, str], run: Run
-) -> dict[tuple[Parameters | None, str], str]:
+def _keys(job: Job, merge: MemoryMerge, contents: dict[ModelReference, str], run: Run) -> Keys:
     """The content hash of every cell of a job.
 
     Args:
@@ -182,7 +119,7 @@ def _keys(
         else:
             made_of = at_point(job.recipe, own_parameters(job.recipe, point))
             made_of["base_model"] = contents[merge.cast.base]
-            for entry, model in zip(made_of["models"], _models(job.recipe), strict=True):
+            for entry, model in zip(made_of["models"], job.recipe.models, strict=True):
                 entry["model"] = contents[model]
         for task in job.tasks:
             parts = {"recipe": made_of, "task": task, "limit": run.limit, "seed": run.seed}
@@ -207,28 +144,71 @@ def _scorer(recipe: Recipe, merge: MemoryMerge, tasks: list[str], run: Run) -> S
     )
 
 
-def _task_subject(task: str, recipe: Recipe) -> tuple[str | None, str | None]:
+def _run_point(
+    job: Job,
+    point: Parameters | None,
+    keys: Keys,
+    merge: MemoryMerge,
+    scorer: Scorer | None,
+    run: Run,
+    done: dict[str, Cell],
+) -> Iterator[tuple[Cell, bool]]:
+    """The cells of one point: merged once where one of them is not done, then scored task by task."""
+    merged: float | None = None
+    reason: str | None = None
+    for task in job.tasks:
+        key = keys[point, task]
+        if key in done:
+            # As it is called now: it may have been scored under another path.
+            yield done[key].model_copy(update={"recipe": job.recipe.path}), False
+            continue
+        assert scorer is not None, "loaded where a key is not done"
+        metrics: dict[str, float] = {}
+        documents: Documents | None = None
+        evaluated: float | None = None
+        try:
+            if merged is None and reason is None:
+                began = time.perf_counter()
+                merge.merge_into(scorer.model, point)
+                merged = time.perf_counter() - began
+            if reason is None:
+                began = time.perf_counter()
+                metrics, documents = scorer.score(task)
+                evaluated = time.perf_counter() - began
+        except (UserError, RuntimeError, MemoryError) as error:
+            reason = one_line(error)
+        benchmark, language = _subject(task, job.recipe)
+        cell = Cell(
+            key=key,
+            recipe=job.recipe.path,
+            benchmark=benchmark,
+            language=language,
+            variant=MODEL if point is None else job.recipe.variant,
+            model=str(job.recipe.config.base_model),
+            parameters=Parameters() if point is None else own_parameters(job.recipe, point),
+            split=scorer.split(task),
+            task=task,
+            metrics=metrics,
+            documents=documents,
+            seed=run.seed,
+            status="failed" if reason else "ok",
+            reason=reason,
+            seconds=Seconds(merge=merged, evaluate=evaluated),
+            versions=_versions(),
+        )
+        if cell.status == "ok":
+            done[key] = cell
+        yield cell, True
+
+
+def _subject(task: str, recipe: Recipe) -> tuple[str | None, str | None]:
+    """Benchmark and language of a task: the catalog's, else the recipe's."""
     if task in known_tasks():
         benchmark, language, _ = known_tasks()[task]
         return benchmark, language
     return recipe.benchmark, recipe.language
 
 
-def load_done(output: Path) -> dict[str, Cell]:
-    """Finished cells of an output folder by key; failed ones are to be run again."""
-    return {cell.key: cell for cell in read_cells(output) if cell.status == "ok"}
-
-
-def count_cells(jobs: Iterable[Job]) -> int:
-    return sum(len(job.points) * len(job.tasks) for job in jobs)
-
-
-def dev_jobs(recipes: Iterable[Recipe], points: Callable[[Recipe], list[Parameters]]) -> Iterator[Job]:
-    """The search: MODEL once for each task model and task, and every recipe at every point."""
-    with_model: set[tuple] = set()
-    for recipe in recipes:
-        fresh = tuple(task for task in recipe.tasks if (start(recipe), task) not in with_model)
-        with_model |= {(start(recipe), task) for task in fresh}
-        if fresh:
-            yield Job(recipe, (None,), fresh)
-        yield Job(recipe, tuple(points(recipe)), recipe.tasks)
+@cache
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in _PACKAGES}

@@ -1,0 +1,1 @@
+"""Language vectors and task vectors, trained with the paper's settings on transformers' Trainer."""

@@ -1,25 +1,91 @@
-"""TODO"""
+"""Blocks of tokens: text tokenised once, joined and cut, kept on disk, and read in a seeded order with masks.
+
+Documents are tokenised with the model's special tokens, joined, and cut into blocks of equal length. Which
+block a model sees when, and which of its tokens are hidden, are functions of seed and position. Nothing here
+draws from a global random generator, so a run that was stopped and goes on sees exactly the batches of one
+that was not, and the validation masks are the same at every evaluation.
+"""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypedDict
+
+import datasets
+import numpy as np
+import torch
 
 from taxlt_mergekit.errors import UserError
 from taxlt_mergekit.train.text import CorpusFacts, HeldOut, read_documents
 
-if TYPE_CHECKING:
-    import datasets
-import mmap
-from typing import TypedDict
-
-import datasets
-import numpy as np
-import pyarrow  # type: ignore[import-untyped]
-import torch
-
 # Documents are tokenised together up to this many characters: enough for the tokenizer's own threads.
 TOKENISED_TOGETHER = 1 << 18
+IGNORED = -100  # the label that transformers' losses leave out
+
+
+def cached_blocks(
+    facts: Sequence[CorpusFacts],
+    part: str,
+    held: HeldOut,
+    text_column: str,
+    tokenizer: Any,
+    length: int,
+    separator: int | None,
+    bar: Any = None,
+) -> datasets.Dataset:
+    """The blocks of one part of the corpora, from the cache or made now, memory-mapped.
+
+    Args:
+        facts: the corpora, as `survey` gave them.
+        part: `train` (every document not held out, whole blocks only), `validation` (those held out) or `all`
+            (every document); the last two keep a shorter last block.
+        held: which documents are held out.
+        text_column, tokenizer, length, separator: as for `read_documents` and `token_blocks`.
+        bar: a tqdm bar that is moved on by the bytes of text tokenised.
+
+    Returns:
+        A data set with the column `input_ids` (int32). It may have no rows.
+    """
+    recipe = [
+        *(fact.sha256 for fact in facts),
+        *asdict(held).values(),
+        *(part, text_column, length, separator, tokenizer_hash(tokenizer), "1"),
+    ]
+    fingerprint = hashlib.sha256(repr(recipe).encode()).hexdigest()[:32]
+
+    def rows() -> Iterator[dict[str, list[int]]]:
+        for ids in token_blocks(chosen(), tokenizer, length, separator, keep_rest=part != "train"):
+            yield {"input_ids": ids}
+
+    def chosen() -> Iterator[str]:
+        for fact in facts:
+            for document in read_documents(fact.name, text_column):
+                if bar is not None:
+                    bar.update(len(document.encode()) + 1)
+                if part == "all" or (document in held) == (part == "validation"):
+                    yield document
+
+    features = datasets.Features({"input_ids": datasets.List(datasets.Value("int32"))})
+    try:
+        return datasets.Dataset.from_generator(rows, features=features, fingerprint=fingerprint)
+    except ValueError as error:
+        if "corresponds to no data" in str(error):
+            return datasets.Dataset.from_dict({"input_ids": []}, features=features)
+        raise
+    except datasets.exceptions.DatasetGenerationError as error:
+        if isinstance(error.__cause__, (UserError, OSError)):
+            raise error.__cause__ from error
+        raise
+
+
+def tokenizer_hash(tokenizer: Any) -> str:
+    """What the cache knows a tokenizer by: its whole content, not its name."""
+    content = (
+        tokenizer.backend_tokenizer.to_str()
+        if getattr(tokenizer, "backend_tokenizer", None) is not None
+        else repr((type(tokenizer).__name__, sorted(tokenizer.get_vocab().items()), tokenizer.init_kwargs))
+    )
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def token_blocks(
@@ -66,77 +132,6 @@ def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
         yield batch
 
 
-def tokenizer_hash(tokenizer: Any) -> str:
-    """What the cache knows a tokenizer by: its whole content, not its name."""
-    content = (
-        tokenizer.backend_tokenizer.to_str()
-        if getattr(tokenizer, "backend_tokenizer", None) is not None
-        else repr((type(tokenizer).__name__, sorted(tokenizer.get_vocab().items()), tokenizer.init_kwargs))
-    )
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
-def cached_blocks(
-    facts: Sequence[CorpusFacts],
-    part: str,
-    held: HeldOut,
-    text_column: str,
-    tokenizer: Any,
-    length: int,
-    separator: int | None,
-    bar: Any = None,
-) -> "datasets.Dataset":
-    """The blocks of one part of the corpora, from the cache or made now, memory-mapped.
-
-    Args:
-        facts: the corpora, as `survey` gave them.
-        part: `train` (every document not held out, whole blocks only), `validation` (those held out) or `all`
-            (every document); the last two keep a shorter last block.
-        held: which documents are held out.
-        text_column, tokenizer, length, separator: as for `read_documents` and `token_blocks`.
-        bar: a tqdm bar that is moved on by the bytes of text tokenised.
-
-    Returns:
-        A data set with the column `input_ids` (int32). It may have no rows.
-    """
-    import datasets
-
-    recipe = [
-        *(fact.sha256 for fact in facts),
-        *asdict(held).values(),
-        *(part, text_column, length, separator, tokenizer_hash(tokenizer), "1"),
-    ]
-    fingerprint = hashlib.sha256(repr(recipe).encode()).hexdigest()[:32]
-
-    def rows() -> Iterator[dict[str, list[int]]]:
-        for ids in token_blocks(chosen(), tokenizer, length, separator, keep_rest=part != "train"):
-            yield {"input_ids": ids}
-
-    def chosen() -> Iterator[str]:
-        for fact in facts:
-            for document in read_documents(fact.name, text_column):
-                if bar is not None:
-                    bar.update(len(document.encode()) + 1)
-                if part == "all" or (document in held) == (part == "validation"):
-                    yield document
-
-    features = datasets.Features({"input_ids": datasets.List(datasets.Value("int32"))})
-    try:
-        return datasets.Dataset.from_generator(rows, features=features, fingerprint=fingerprint)
-    except ValueError as error:
-        if "corresponds to no data" in str(error):
-            return datasets.Dataset.from_dict({"input_ids": []}, features=features)
-        raise
-    except datasets.exceptions.DatasetGenerationError as error:
-        if isinstance(error.__cause__, (UserError, OSError)):
-            raise error.__cause__ from error
-        raise
-
-
-GIVEN_BACK_AFTER = 128  # blocks
-IGNORED = -100  # the label that transformers' losses leave out
-
-
 class Block(TypedDict):
     """One block on its way to the collator; `key` is what its masks are drawn from."""
 
@@ -144,64 +139,18 @@ class Block(TypedDict):
     key: tuple[int, ...]
 
 
-class MappedBlocks:
-    """The blocks of Arrow files, mapped, whose pages are given back as reading goes on.
-
-    Reading at random maps whole neighbourhoods of the rows, and mapped pages count as this process's memory
-    until something else needs it: without this it would seem to grow to the size of the text.
-
-    Args:
-        files: Arrow stream files with the column `input_ids`, as `datasets` writes them.
-    """
-
-    def __init__(self, files: Sequence[str]) -> None:
-        self._files = list(files)
-        self._maps = [_map(name) for name in self._files]
-        tables = [pyarrow.ipc.open_stream(pyarrow.py_buffer(part)).read_all() for part in self._maps]
-        table = datasets.table.InMemoryTable(pyarrow.concat_tables(tables))  # which copies nothing
-        # Without a name for it, `datasets` would hash the whole table, and copy it for that.
-        self._rows = datasets.Dataset(table, fingerprint="-".join(self._files)).with_format("numpy")
-        self._read = 0
-        self._give_back()
-
-    def __reduce__(self) -> tuple:  # for workers: the files' names, not their content
-        return MappedBlocks, (self._files,)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, rows: list[int]) -> dict[str, Any]:
-        found = self._rows[rows]
-        self._read += len(rows)
-        if self._read >= GIVEN_BACK_AFTER:
-            self._give_back()
-        return found
-
-    def _give_back(self) -> None:
-        self._read = 0
-        if hasattr(mmap, "MADV_DONTNEED"):
-            for part in self._maps:
-                part.madvise(mmap.MADV_DONTNEED)
-
-
-def _map(name: str) -> mmap.mmap:
-    with open(name, "rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-
-
 class BlockStream(torch.utils.data.Dataset):
     """Blocks in the order of training: every block once, in a new order, then every block again.
 
     Args:
-        blocks: a `datasets.Dataset` with the column `input_ids`, as it was written, nothing selected from it.
+        blocks: a `datasets.Dataset` with the column `input_ids`.
         length: how many blocks the stream gives; any number, also more or less than there are blocks.
         seed: of the orders and of the masks.
         shuffle: False gives the blocks as they are (validation).
     """
 
     def __init__(self, blocks: Any, length: int, seed: int, shuffle: bool) -> None:
-        self.files = [part["filename"] for part in blocks.cache_files]
-        self._blocks = MappedBlocks(self.files) if self.files else blocks.with_format("numpy")
+        self.blocks = blocks.with_format("numpy")
         self._length = length
         self._seed = seed
         self._shuffle = shuffle
@@ -214,50 +163,18 @@ class BlockStream(torch.utils.data.Dataset):
         return self.__getitems__([position])[0]
 
     def __getitems__(self, positions: Sequence[int]) -> list[Block]:
-        rows = self._blocks[[self._row(position) for position in positions]]["input_ids"]
+        rows = self.blocks[[self._row(position) for position in positions]]["input_ids"]
         keys = [(self._seed, int(self._shuffle), int(position)) for position in positions]
         return [{"input_ids": ids, "key": key} for ids, key in zip(rows, keys, strict=True)]
 
     def _row(self, position: int) -> int:
         if not self._shuffle:
             return int(position)
-        turn, at = divmod(int(position), len(self._blocks))
+        turn, at = divmod(int(position), len(self.blocks))
         if self._order is None or self._order[0] != turn:
-            order = np.random.default_rng((self._seed, turn)).permutation(len(self._blocks)).astype(np.int32)
+            order = np.random.default_rng((self._seed, turn)).permutation(len(self.blocks)).astype(np.int32)
             self._order = (turn, order)
         return int(self._order[1][at])
-
-
-def mask_tokens(
-    ids: np.ndarray,
-    maskable: np.ndarray,
-    draws: np.ndarray,
-    probability: float,
-    mask_id: int,
-    vocabulary: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """BERT's masking (Devlin et al. 2019), which XLM-R keeps.
-
-    Of the chosen tokens 80 % become the mask token, 10 % a random token, 10 % stay.
-
-    Args:
-        ids: token ids, any shape.
-        maskable: the same shape, False where a token is special or padding.
-        draws: uniform numbers in [0, 1), shape (3, *ids.shape): chosen or not, what becomes of it, and which.
-        probability: the share of maskable tokens that is chosen.
-        mask_id: the mask token.
-        vocabulary: random tokens are below this.
-
-    Returns:
-        The ids that the model sees, and the labels: the true id where a token was chosen, else `IGNORED`.
-    """
-    chosen = maskable & (draws[0] < probability)
-    masked = chosen & (draws[1] < 0.8)
-    replaced = chosen & (draws[1] >= 0.9)
-    labels = np.where(chosen, ids, IGNORED)
-    seen = np.where(masked, mask_id, ids)
-    seen = np.where(replaced, (draws[2] * vocabulary).astype(ids.dtype), seen)
-    return seen, labels
 
 
 class LanguageCollator:
@@ -297,3 +214,35 @@ class LanguageCollator:
             "attention_mask": torch.from_numpy(real.astype(np.int64)),
             "labels": torch.from_numpy(labels),
         }
+
+
+def mask_tokens(
+    ids: np.ndarray,
+    maskable: np.ndarray,
+    draws: np.ndarray,
+    probability: float,
+    mask_id: int,
+    vocabulary: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """BERT's masking (Devlin et al. 2019), which XLM-R keeps.
+
+    Of the chosen tokens 80 % become the mask token, 10 % a random token, 10 % stay.
+
+    Args:
+        ids: token ids, any shape.
+        maskable: the same shape, False where a token is special or padding.
+        draws: uniform numbers in [0, 1), shape (3, *ids.shape): chosen or not, what becomes of it, and which.
+        probability: the share of maskable tokens that is chosen.
+        mask_id: the mask token.
+        vocabulary: random tokens are below this.
+
+    Returns:
+        The ids that the model sees, and the labels: the true id where a token was chosen, else `IGNORED`.
+    """
+    chosen = maskable & (draws[0] < probability)
+    masked = chosen & (draws[1] < 0.8)
+    replaced = chosen & (draws[1] >= 0.9)
+    labels = np.where(chosen, ids, IGNORED)
+    seen = np.where(masked, mask_id, ids)
+    seen = np.where(replaced, (draws[2] * vocabulary).astype(ids.dtype), seen)
+    return seen, labels

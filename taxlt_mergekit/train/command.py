@@ -1,45 +1,25 @@
 """`taxlt train language` and `taxlt train task`: flags to settings.
 
 Options listed in the help are ours or the ones that the paper gives a value. Every other field of
-`transformers.TrainingArguments` is a flag of the same name; it is parsed by transformers' own parser, which
-is only built when such a flag is given.
+`transformers.TrainingArguments` is a flag of the same name (`flags`).
 """
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from taxlt_mergekit.process import ImportsStay
-from taxlt_mergekit.train import settings as ts
-from taxlt_mergekit.train.flags import TrainCommand, _typed
-
-
-def collect(kind: ts.Kind, ctx: click.Context, given: dict[str, Any], config: Path | None) -> ts.Settings:
-    """Settings from flags, then `--config`, then nothing: what is still unset is resolved from the paper."""
-    values: dict[str, Any] = {}
-    if config is not None:
-        values = _typed(ts.read_config(config, kind), kind)
-    values |= ctx.meta["taxlt.arguments"]
-    values |= {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()}
-    return ts.make_settings(kind, {key: value for key, value in values.items() if value is not None})
+from taxlt_mergekit.process import imports_stay
+from taxlt_mergekit.train.flags import TrainCommand, typed
+from taxlt_mergekit.train.settings import SETTINGS, Kind, Settings, make_settings, read_config
 
 
 def _names(_ctx: click.Context, _param: click.Parameter, value: str | None) -> list[str] | None:
     """A comma-separated list."""
     return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
-
-
-def _decorate(options: Sequence[Callable]) -> Callable:
-    def apply(function: Callable) -> Callable:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return apply
 
 
 _FLAG: dict[str, Any] = {"is_flag": True, "default": None}
@@ -49,74 +29,75 @@ _model = click.argument("model", required=False)
 
 def _shared_options(batch: str, rate: str, evaluation: str) -> Callable:
     """Options of both commands; the arguments say what the default is and where it comes from."""
-    return _decorate(
-        [
-            click.option(
-                "--batch-size",
-                type=click.IntRange(min=1),
-                help=f"Total batch: per device × accumulation × devices. {batch}",
-            ),
-            click.option(
-                "--per-device-train-batch-size",
-                type=click.IntRange(min=1),
-                help="Batch of one device. [--batch-size / (devices × accumulation). Given without "
-                "--batch-size it sets the total, as in transformers]",
-            ),
-            click.option(
-                "--gradient-accumulation-steps",
-                type=click.IntRange(min=1),
-                help="Batches added up a step. [1]",
-            ),
-            click.option("--learning-rate", type=float, help=f"Peak learning rate. {rate}"),
-            click.option("--eval-steps", type=float, help=f"Steps between evaluations. {evaluation}"),
-            click.option(
-                "--seed", type=int, help="Seeds order, masks, dropout and new heads. [42: TrainingArguments]"
-            ),
-            click.option(
-                "--bf16/--no-bf16",
-                default=None,
-                help="bfloat16 autocast. [where the GPU has it; never on a CPU]",
-            ),
-            click.option("--gradient-checkpointing", **_FLAG, help="Less memory for more time. [off]"),
-            click.option("--freeze-embeddings", **_FLAG, help="Do not train the input embeddings. [trained]"),
-            click.option(
-                "--tie-embeddings/--untie-embeddings",
-                default=None,
-                help="Share input and output embeddings, or not. [as the model's config says]",
-            ),
-            click.option(
-                "--lora-rank",
-                type=click.IntRange(min=1),
-                help="Train a peft adapter of this rank in place of all weights. [all weights: section 3]",
-            ),
-            click.option("--lora-alpha", type=float, help="Scale of the adapter. [2 × rank]"),
-            click.option(
-                "--lora-target-modules",
-                multiple=True,
-                help="Linear layers to adapt. [all of the model's body]",
-            ),
-            click.option(
-                "--merge-lora", **_FLAG, help="Save the adapter folded into a whole checkpoint. [off]"
-            ),
-            click.option(
-                "--size",
-                type=click.Choice(["base", "large"]),
-                help="Whose settings of the paper to take. [large if the model is the catalog's "
-                "xlm-roberta-large or its hidden size is 1024 or more]",
-            ),
-            click.option(
-                "--config", type=click.Path(path_type=Path), help="YAML file of settings; flags go before it."
-            ),
-            click.option(
-                "--resume",
-                is_flag=True,
-                help="Go on with a stopped run of the same settings, if there is one.",
-            ),
-            click.option(
-                "--push-to-hub", **_FLAG, help="Upload the finished folder (--hub-model-id names it)."
-            ),
-        ]
+    options = (
+        click.option(
+            "--batch-size",
+            type=click.IntRange(min=1),
+            help=f"Total batch: per device × accumulation × devices. {batch}",
+        ),
+        click.option(
+            "--per-device-train-batch-size",
+            type=click.IntRange(min=1),
+            help="Batch of one device. [--batch-size / (devices × accumulation). Given without "
+            "--batch-size it sets the total, as in transformers]",
+        ),
+        click.option(
+            "--gradient-accumulation-steps",
+            type=click.IntRange(min=1),
+            help="Batches added up a step. [1]",
+        ),
+        click.option("--learning-rate", type=float, help=f"Peak learning rate. {rate}"),
+        click.option("--eval-steps", type=float, help=f"Steps between evaluations. {evaluation}"),
+        click.option(
+            "--seed", type=int, help="Seeds order, masks, dropout and new heads. [42: TrainingArguments]"
+        ),
+        click.option(
+            "--bf16/--no-bf16",
+            default=None,
+            help="bfloat16 autocast. [where the GPU has it; never on a CPU]",
+        ),
+        click.option("--gradient-checkpointing", **_FLAG, help="Less memory for more time. [off]"),
+        click.option("--freeze-embeddings", **_FLAG, help="Do not train the input embeddings. [trained]"),
+        click.option(
+            "--tie-embeddings/--untie-embeddings",
+            default=None,
+            help="Share input and output embeddings, or not. [as the model's config says]",
+        ),
+        click.option(
+            "--lora-rank",
+            type=click.IntRange(min=1),
+            help="Train a peft adapter of this rank in place of all weights. [all weights: section 3]",
+        ),
+        click.option("--lora-alpha", type=float, help="Scale of the adapter. [2 × rank]"),
+        click.option(
+            "--lora-target-modules",
+            multiple=True,
+            help="Linear layers to adapt. [all of the model's body]",
+        ),
+        click.option("--merge-lora", **_FLAG, help="Save the adapter folded into a whole checkpoint. [off]"),
+        click.option(
+            "--size",
+            type=click.Choice(["base", "large"]),
+            help="Whose settings of the paper to take. [large if the model is the catalog's "
+            "xlm-roberta-large or its hidden size is 1024 or more]",
+        ),
+        click.option(
+            "--config", type=click.Path(path_type=Path), help="YAML file of settings; flags go before it."
+        ),
+        click.option(
+            "--resume",
+            is_flag=True,
+            help="Go on with a stopped run of the same settings, if there is one.",
+        ),
+        click.option("--push-to-hub", **_FLAG, help="Upload the finished folder (--hub-model-id names it)."),
     )
+
+    def apply(command: Callable) -> Callable:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return apply
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -174,15 +155,7 @@ def language(ctx: click.Context, config: Path | None, resume: bool, **given: Any
     Masked LM for encoders, next-token prediction for decoders. The checkpoint with the lowest validation
     perplexity is kept (section 3).
     """
-    settings = collect("language", ctx, _without_empty(given), config)
-    _quiet()
-    with ImportsStay():
-        from taxlt_mergekit.train import prepare as training_runs
-        from taxlt_mergekit.train import run as training
-
-    assert isinstance(settings, ts.LanguageSettings)
-    with training.closing_processes():
-        training.carry_out(training_runs.language_run(settings, resume), resume)
+    _carry_out(collect("language", ctx, given, config), resume)
 
 
 @train.command(cls=TrainCommand, epilog=_EPILOG, options_metavar="MODEL --task TASK [OPTIONS]")
@@ -234,19 +207,27 @@ def task(ctx: click.Context, config: Path | None, resume: bool, **given: Any) ->
     Your own rows (--train, --validation, --columns) take MultiNLI's column of table 1 unless --task names
     another.
     """
-    settings = collect("task", ctx, _without_empty(given), config)
+    _carry_out(collect("task", ctx, given, config), resume)
+
+
+def collect(kind: Kind, ctx: click.Context, given: dict[str, Any], config: Path | None) -> Settings:
+    """Settings from flags, then `--config`, then nothing: what is still unset is resolved from the paper."""
+    values: dict[str, Any] = {}
+    if config is not None:
+        values = typed(read_config(config, kind), SETTINGS[kind].model_fields)
+    values |= ctx.meta["taxlt.arguments"]
+    for name, value in given.items():
+        if value is not None and value != ():
+            values[name] = list(value) if isinstance(value, tuple) else value
+    return make_settings(kind, {name: value for name, value in values.items() if value is not None})
+
+
+def _carry_out(settings: Settings, resume: bool) -> None:
     _quiet()
-    with ImportsStay():
-        from taxlt_mergekit.train import prepare as training_runs
-        from taxlt_mergekit.train import run as training
-
-    assert isinstance(settings, ts.TaskSettings)
-    with training.closing_processes():
-        training.carry_out(training_runs.task_run(settings, resume), resume)
-
-
-def _without_empty(given: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in given.items() if value is not None and value != ()}
+    with imports_stay():
+        from taxlt_mergekit.train import prepare, run
+    with run.closing_processes():
+        run.carry_out(prepare.make_plan(settings, resume), resume)
 
 
 def _quiet() -> None:

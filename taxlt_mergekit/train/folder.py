@@ -1,4 +1,9 @@
-"""TODO"""
+"""The output folder: what it holds, its checkpoints, the errors of its disk, and its upload.
+
+While a run goes on, the folder holds `training_settings.yaml` and Trainer's checkpoints. Weights, tokenizer
+and model card are put beside them at the very end, `config.json` last, and the checkpoints go: a folder with
+a `config.json` is a finished vector.
+"""
 
 import contextlib
 import errno
@@ -8,18 +13,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import torch
 
-from taxlt_mergekit.errors import UserError
-from taxlt_mergekit.train import settings as ts
+from taxlt_mergekit.errors import UserError, first_line, one_line
 from taxlt_mergekit.train.console import is_main, say
+from taxlt_mergekit.train.settings import SETTINGS_FILE
 
 STATE_FILE = "trainer_state.json"  # Trainer's name for it
-
-
 STAGING = ".being-saved"
-
-
 FINISHED = ("config.json", "adapter_config.json")
 
 
@@ -32,9 +34,9 @@ def look_at_output(folder: Path, resume: bool) -> str:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output {folder} is a file")
     held = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    if held <= {ts.SETTINGS_FILE}:  # a run that was stopped before its first checkpoint has nothing to lose
+    if held <= {SETTINGS_FILE}:  # a run that was stopped before its first checkpoint has nothing to lose
         return "nothing"
-    if ts.SETTINGS_FILE not in held:
+    if SETTINGS_FILE not in held:
         raise UserError(f"--output {folder} is not empty and holds no run of this command; choose another")
     finished = not held.isdisjoint(FINISHED)
     if not resume:
@@ -75,6 +77,16 @@ def correct_paths(state: Path, folder: Path) -> None:
             state.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
+def complete(folder: Path) -> None:
+    """Take what is in `STAGING` into the folder, the files that say it is finished last; checkpoints go."""
+    staging = folder / STAGING
+    for path in sorted(staging.iterdir(), key=lambda path: path.name in FINISHED):
+        path.replace(folder / path.name)
+    staging.rmdir()
+    for path in checkpoints(folder):
+        shutil.rmtree(path)
+
+
 @contextlib.contextmanager
 def clear_errors(folder: Path) -> Iterator[None]:
     """A full disk and short memory, said in one line. What was half-written is removed, older work stays."""
@@ -83,7 +95,7 @@ def clear_errors(folder: Path) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise UserError(
             "the GPU's memory is too small; the same batch may fit with --gradient-accumulation-steps 4 (or "
-            f"more), --gradient-checkpointing, or --bf16 ({str(error).splitlines()[0]})"
+            f"more), --gradient-checkpointing, or --bf16 ({first_line(error)})"
         ) from error
     except UserError:
         raise
@@ -109,8 +121,15 @@ def disk_is_full(error: BaseException | None, folder: Path) -> bool:
     return False
 
 
-def prepare(folder: Path, arguments: Mapping[str, Any]) -> str | None:
-    """Create the repository before the work begins, so that a missing login costs nothing.
+def create_repository(folder: Path, arguments: Mapping[str, Any]) -> str | None:
+    """The hub's repository of the folder, made before the work begins, so that a missing login costs nothing.
+
+    Args:
+        folder: whose name it gets by default.
+        arguments: `push_to_hub` and the fields `hub_…` of `TrainingArguments`.
+
+    Returns:
+        Its id, or None where nothing is to be uploaded.
 
     Raises:
         UserError: the hub refuses.
@@ -120,28 +139,23 @@ def prepare(folder: Path, arguments: Mapping[str, Any]) -> str | None:
     name = arguments.get("hub_model_id") or folder.name
     if not is_main():
         return name
-    import huggingface_hub
-
     try:
         created = huggingface_hub.create_repo(
             name, private=arguments.get("hub_private_repo"), token=arguments.get("hub_token"), exist_ok=True
         )
     except Exception as error:  # network, login, rights: the hub's own kinds
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"--push-to-hub: the hub did not create {name} ({reason})") from error
+        raise UserError(f"--push-to-hub: the hub did not create {name} ({one_line(error)})") from error
     return created.repo_id
 
 
-def publish(folder: Path, repository: str, arguments: Mapping[str, Any]) -> None:
-    """Upload the finished folder.
+def upload(folder: Path, repository: str, arguments: Mapping[str, Any]) -> None:
+    """Upload the finished folder, once for all processes.
 
     Raises:
         UserError: the hub refuses; the folder is complete all the same.
     """
     if not is_main():
         return
-    import huggingface_hub
-
     try:
         huggingface_hub.upload_folder(
             repo_id=repository,
@@ -151,8 +165,7 @@ def publish(folder: Path, repository: str, arguments: Mapping[str, Any]) -> None
             commit_message="Trained with taxlt-mergekit",
         )
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{folder} is complete, but uploading it to {repository} failed ({reason})"
+            f"{folder} is complete, but uploading it to {repository} failed ({one_line(error)})"
         ) from error
     say(f"pushed to https://huggingface.co/{repository}")

@@ -6,7 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from taxlt_mergekit.errors import UserError
+import torch
+import transformers
+from transformers.models.auto import modeling_auto
+from transformers.utils import logging
+
+from taxlt_mergekit.errors import UserError, one_line
 from taxlt_mergekit.train.settings import LanguageSettings, Settings, TaskSettings
 from taxlt_mergekit.train.text import file_sha256
 
@@ -31,8 +36,6 @@ def load_config(name: str) -> Any:
     Raises:
         UserError: there is no such model.
     """
-    import transformers
-
     if name.startswith(("/", ".", "~")) and not Path(name).is_dir():
         raise UserError(f"model {name}: no such folder")
     if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
@@ -42,7 +45,7 @@ def load_config(name: str) -> Any:
     try:
         return transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"model {name} cannot be loaded: {_one_line(error)}") from error
+        raise UserError(f"model {name} cannot be loaded: {one_line(error)}") from error
 
 
 def load_tokenizer(name: str) -> Any:
@@ -51,12 +54,10 @@ def load_tokenizer(name: str) -> Any:
     Raises:
         UserError: the model comes without one.
     """
-    import transformers
-
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"model {name} has no tokenizer that can be loaded: {_one_line(error)}") from error
+        raise UserError(f"model {name} has no tokenizer that can be loaded: {one_line(error)}") from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -68,8 +69,6 @@ def choose_objective(config: Any, name: str) -> Objective:
     Raises:
         UserError: an encoder-decoder, or a type with neither kind of head in transformers.
     """
-    from transformers.models.auto import modeling_auto
-
     masked = modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
     causal = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     if config.is_encoder_decoder:
@@ -98,8 +97,6 @@ def load_language_model(settings: LanguageSettings, config: Any, tokenizer: Any,
         UserError: the checkpoint has no such head (and `new_head` is off), the tokenizer has no mask token or
             does not fit, or blocks are longer than the model's positions.
     """
-    import transformers
-
     if objective.kind == "mlm" and tokenizer.mask_token_id is None:
         raise UserError(f"the tokenizer of {settings.model} has no mask token, which masked LM needs")
     loader = (
@@ -126,8 +123,6 @@ def load_classifier(settings: TaskSettings, config: Any, tokenizer: Any, labels:
     Raises:
         UserError: the checkpoint is a classifier already, or texts would be longer than its positions.
     """
-    import transformers
-
     architecture = (config.architectures or [""])[0]
     if architecture.endswith("ForSequenceClassification"):
         raise UserError(
@@ -145,9 +140,6 @@ def load_classifier(settings: TaskSettings, config: Any, tokenizer: Any, labels:
 
 def _load(loader: Any, name: str, config: Any) -> tuple[Any, list[str]]:
     """The model and the parameters that its checkpoint does not hold (tied ones are held)."""
-    import torch
-    from transformers.utils import logging
-
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # the fresh head is reported in our own words
     try:
@@ -155,7 +147,7 @@ def _load(loader: Any, name: str, config: Any) -> tuple[Any, list[str]]:
             name, config=config, dtype=torch.float32, trust_remote_code=False, output_loading_info=True
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise UserError(f"model {name} cannot be loaded: {_one_line(error)}") from error
+        raise UserError(f"model {name} cannot be loaded: {one_line(error)}") from error
     finally:
         logging.set_verbosity(verbosity)
     missing = sorted(info["missing_keys"])
@@ -185,8 +177,6 @@ def _check_fit(model: Any, tokenizer: Any, length: int, flag: str, name: str) ->
 
 def _prepare(model: Any, settings: Settings, peft_task: str | None) -> Any:
     """Tie, untie, freeze, or put a peft adapter on."""
-    import torch
-
     if settings.tie_embeddings is not None:
         output = model.get_output_embeddings()
         if output is None:
@@ -215,8 +205,6 @@ def _prepare(model: Any, settings: Settings, peft_task: str | None) -> Any:
 
 def _lora_targets(model: Any, wanted: Sequence[str] | None) -> str:
     """A pattern for the linear layers of the body: a head is no part of a vector."""
-    import torch
-
     body = model.base_model
     found = {
         name.rsplit(".", 1)[-1]
@@ -230,11 +218,6 @@ def _lora_targets(model: Any, wanted: Sequence[str] | None) -> str:
         )
     prefix = rf"{model.base_model_prefix}\." if body is not model else ""
     return rf"{prefix}(.*\.)?({'|'.join(sorted(wanted or found))})"
-
-
-def dense(model: Any) -> Any:
-    """A peft model with its adapter folded into the weights."""
-    return model.merge_and_unload()
 
 
 def model_identity(name: str, config: Any) -> dict[str, str]:
@@ -253,8 +236,6 @@ def count_parameters(model: Any) -> tuple[int, int]:
 
 def has_bf16() -> bool:
     """Whether the GPU computes in bfloat16 itself. A CPU trains in float32 unless --bf16 asks otherwise."""
-    import torch
-
     if not torch.cuda.is_available():
         return False
     with contextlib.suppress(TypeError):  # older torch has no such argument
@@ -264,7 +245,3 @@ def has_bf16() -> bool:
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]

@@ -1,173 +1,242 @@
-"""From settings to a `Run`: read and check the inputs, resolve what is open, count what is to come."""
+"""From settings to a frozen plan: inputs are read and checked, and all that is open is resolved, once."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict
-from functools import partial
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import datasets
 import numpy as np
+import torch
 import tqdm
 from transformers import DataCollatorWithPadding, TrainingArguments, set_seed
 
-from taxlt_mergekit.errors import UserError
-from taxlt_mergekit.paper.catalog import vector_folder
+from taxlt_mergekit.errors import UserError, one_line
+from taxlt_mergekit.paper.catalog import Size, vector_folder
+from taxlt_mergekit.paper.training import (
+    LANGUAGE_BATCH_SIZE,
+    LANGUAGE_LEARNING_RATE,
+    LANGUAGE_STEPS,
+    TASK_DEFAULTS,
+)
 from taxlt_mergekit.train import models
-from taxlt_mergekit.train import rows as task_data
-from taxlt_mergekit.train import settings as ts
-from taxlt_mergekit.train import text as raw_text
 from taxlt_mergekit.train.blocks import BlockStream, LanguageCollator, cached_blocks
 from taxlt_mergekit.train.console import is_main
 from taxlt_mergekit.train.folder import clear_errors, look_at_output
-from taxlt_mergekit.train.trainer import Run, loss_of_whole_batch, training_arguments
+from taxlt_mergekit.train.rows import load_corpus, rows_sha256, tokenise
+from taxlt_mergekit.train.settings import (
+    Batch,
+    Kind,
+    LanguageSettings,
+    Settings,
+    TaskSettings,
+    count_devices,
+    model_size,
+    split_batch,
+)
+from taxlt_mergekit.train.text import CorpusFacts, HeldOut, held_out, survey
 
 SEED = 42  # TrainingArguments' default
+EVALUATIONS = 20  # not in the paper: how often a language run is evaluated, over its whole length
 
 
-def language_run(settings: ts.LanguageSettings, resume: bool) -> Run:
-    """A language vector: continued pre-training on raw text.
+@dataclass(frozen=True)
+class Plan:
+    """What a run does, once its inputs were read and checked.
+
+    Attributes:
+        kind: which command.
+        objective: what is predicted: masked tokens, next tokens, or labels of rows.
+        settings: resolved: nothing that the paper or the user decided is unset.
+        arguments: Trainer's.
+        model, tokenizer: loaded.
+        train, validation: data sets for Trainer.
+        collator: Trainer's data collator.
+        inputs: what identifies base model and data; a resumed run must have the same.
+        facts: lines for the start and for the model card, as (what, value).
+    """
+
+    kind: Kind
+    objective: Literal["mlm", "clm", "labels"]
+    settings: Settings
+    arguments: TrainingArguments
+    model: Any
+    tokenizer: Any
+    train: Any
+    validation: Any
+    collator: Any
+    inputs: dict[str, Any]
+    facts: tuple[tuple[str, str], ...]
+
+    @property
+    def output(self) -> Path:
+        return Path(self.arguments.output_dir)
+
+
+def make_plan(settings: Settings, resume: bool) -> Plan:
+    """Read what the settings name, and resolve what they leave open.
+
+    Args:
+        settings: as the user gave them.
+        resume: whether the output folder may hold a run.
 
     Raises:
-        UserError: a mistake in the settings, the model or the corpora.
+        UserError: a mistake in the settings, the model, the corpora or the rows.
     """
-    if settings.output is None:
-        if settings.lang is None:
-            raise UserError(
-                "--lang is missing: the language's code names the output folder (or give --output)"
-            )
-        settings.output = vector_folder(settings.model, "lang", settings.lang)
-    look_at_output(Path(settings.output), resume)
+    if isinstance(settings, LanguageSettings):
+        return _language_plan(settings, resume)
+    assert isinstance(settings, TaskSettings)
+    return _task_plan(settings, resume)
+
+
+def _language_plan(settings: LanguageSettings, resume: bool) -> Plan:
+    """A language vector: continued pre-training on raw text."""
+    output = _output(settings, "lang", settings.lang, "--lang is missing: the language's code")
+    look_at_output(Path(output), resume)
     config = models.load_config(settings.model)
     objective = models.choose_objective(config, settings.model)
     tokenizer = models.load_tokenizer(settings.model)
     seed = _begin(settings)
     model = models.load_language_model(settings, config, tokenizer, objective)
-    settings.size, why = _size(settings, config)
-    steps, evaluate_every = _language_steps(settings)
-    batch = _batch(settings, ts.LANGUAGE_BATCH_SIZE)
-    defaults = {
-        "learning_rate": ts.LANGUAGE_LEARNING_RATE,
-        "metric_for_best_model": "eval_loss",  # the lowest loss is the lowest perplexity
-        "greater_is_better": False,
-    }
-    # The arguments are made now, because they start the processes' group, which the cache needs.
-    arguments = training_arguments(
-        settings, {**defaults, "max_steps": steps, "eval_steps": evaluate_every}, batch, language=True
-    )
+    size, why = _size(settings, config)
+    batch = _batch(settings, LANGUAGE_BATCH_SIZE)
+    values = _language_values(settings.arguments, size)
+    # The arguments are made before the steps are known, because that starts the processes' group, which the
+    # cache needs, and once more with them.
+    arguments = training_arguments(values, output, batch, language=True)
     separator = tokenizer.eos_token_id if objective.kind == "clm" else None
     facts, train, validation = _read_corpora(settings, tokenizer, separator, seed, arguments)
-    if steps < 0:
-        steps = math.ceil(arguments.num_train_epochs * len(train) / batch.total)
-        arguments.max_steps = steps
-        if "eval_steps" not in settings.arguments:
-            arguments.eval_steps = arguments.save_steps = max(1, steps // ts.EVALUATIONS)
-    if arguments.eval_steps > steps:  # a short run is evaluated once, at its end
-        arguments.eval_steps = arguments.save_steps = steps
-    if "logging_steps" not in settings.arguments:
-        arguments.logging_steps = max(1, min(100, steps // ts.EVALUATIONS))
-    _keep(settings, arguments, batch, seed)
+    values |= _language_steps(settings.arguments, arguments, len(train), batch)
+    arguments = training_arguments(values, output, batch, language=True)
+    steps = arguments.max_steps
     tokens = steps * batch.total * settings.block_size
     passes = steps * batch.total / len(train)
     masked = objective.kind == "mlm"
     share = f", {settings.mlm_probability:.0%} of the tokens" if masked else ""
-    return Run(
+    return Plan(
         kind="language",
-        settings=settings,
+        objective=objective.kind,
+        settings=_resolved(settings, arguments, batch, seed, output=output, size=size),
         arguments=arguments,
         model=model,
         tokenizer=tokenizer,
         train=BlockStream(train, steps * batch.total, seed, shuffle=True),
         validation=BlockStream(validation, len(validation), seed, shuffle=False),
         collator=LanguageCollator(tokenizer, settings.mlm_probability if masked else None),
-        loss=partial(loss_of_whole_batch, smoothing=arguments.label_smoothing_factor) if masked else None,
         inputs={
             "base_model": models.model_identity(settings.model, config),
             "data": [asdict(entry) for entry in facts],
         },
-        facts=[
+        facts=(
             ("objective", f"{objective.name}{share}: {objective.reason}"),
-            ("settings of", f"XLM-R {settings.size} ({why})"),
-            *_source_facts(settings, [entry.name for entry in facts]),
+            ("settings of", f"XLM-R {size} ({why})"),
+            *([("language", settings.lang)] if settings.lang else []),
+            ("corpus", ", ".join(settings.corpus)),
             ("training text", f"{len(train):,} blocks of {settings.block_size} tokens"),
             ("validation text", f"{len(validation):,} blocks, {_validation_source(settings)}"),
             ("steps", f"{steps:,}, evaluated every {arguments.eval_steps:,}"),
             ("batch", str(batch)),
             ("tokens", f"{tokens:,}, {passes:,.1f} passes over the text"),
             ("learning rate", f"{arguments.learning_rate:g}"),
-        ],
+        ),
     )
 
 
-def task_run(settings: ts.TaskSettings, resume: bool) -> Run:
-    """A task vector: fine-tuning on labelled rows of the source language.
+def _language_values(given: Mapping[str, Any], size: Size) -> dict[str, Any]:
+    """Fields of `TrainingArguments`; `max_steps` is -1 where epochs decide."""
+    steps = given.get("max_steps", -1)
+    if steps <= 0 and "num_train_epochs" not in given:
+        steps = LANGUAGE_STEPS[size]
+    return {
+        "learning_rate": LANGUAGE_LEARNING_RATE,
+        "metric_for_best_model": "eval_loss",  # the lowest loss is the lowest perplexity
+        "greater_is_better": False,
+        "eval_steps": max(1, steps // EVALUATIONS),
+        **given,
+        "max_steps": steps,
+    }
 
-    Raises:
-        UserError: a mistake in the settings, the model or the rows.
-    """
-    name = settings.name or settings.task
-    if settings.output is None:
-        if name is None:
-            raise UserError("--name is missing: it names the output folder (or give --output)")
-        settings.output = vector_folder(settings.model, "task", name)
-    look_at_output(Path(settings.output), resume)
+
+def _language_steps(
+    given: Mapping[str, Any], arguments: TrainingArguments, blocks: int, batch: Batch
+) -> dict[str, Any]:
+    """How long a run over so many blocks is, and how often it is evaluated and logged."""
+    steps, changed = arguments.max_steps, {}
+    if steps < 0:
+        steps = math.ceil(arguments.num_train_epochs * blocks / batch.total)
+        if "eval_steps" not in given:
+            changed = _evaluated_every(max(1, steps // EVALUATIONS))
+    logging = given.get("logging_steps", max(1, min(100, steps // EVALUATIONS)))
+    return {"max_steps": steps, "logging_steps": logging, **changed, **_short_run(arguments, steps)}
+
+
+def _evaluated_every(steps: int) -> dict[str, int]:
+    return {"eval_steps": steps, "save_steps": steps}
+
+
+def _short_run(arguments: TrainingArguments, steps: int) -> dict[str, int]:
+    """A run that is shorter than the steps between evaluations is evaluated once, at its end."""
+    return _evaluated_every(steps) if arguments.eval_steps > steps else {}
+
+
+def _task_plan(settings: TaskSettings, resume: bool) -> Plan:
+    """A task vector: fine-tuning on labelled rows of the source language."""
+    output = _output(settings, "task", settings.name or settings.task, "--name is missing: it")
+    look_at_output(Path(output), resume)
     config = models.load_config(settings.model)
     tokenizer = models.load_tokenizer(settings.model)
-    settings.size, why = _size(settings, config)
+    size, why = _size(settings, config)
     # Appendix G's warm-up is a tenth of MultiNLI's steps, so it is no default for other rows.
-    column = ts.TASK_DEFAULTS[(settings.task, settings.size) if settings.task else ("multinli", "base")]
-    if settings.early_stopping_patience is None:
-        settings.early_stopping_patience = column.early_stopping_patience
+    column = TASK_DEFAULTS[(settings.task, size) if settings.task else ("multinli", "base")]
+    patience = settings.early_stopping_patience or column.early_stopping_patience
     batch = _batch(settings, column.batch_size)
-    defaults = {
-        name: getattr(column, name)
-        for name in (
-            "num_train_epochs",
-            "learning_rate",
-            "eval_steps",
-            "metric_for_best_model",
-            "warmup_steps",
-        )
+    values = {
+        "num_train_epochs": column.num_train_epochs,
+        "learning_rate": column.learning_rate,
+        "eval_steps": column.eval_steps,
+        "metric_for_best_model": column.metric_for_best_model,
+        "warmup_steps": column.warmup_steps,
+        "logging_steps": 50,
+        **settings.arguments,
     }
-    arguments = training_arguments(settings, {**defaults, "logging_steps": 50}, batch, language=False)
+    arguments = training_arguments(values, output, batch, language=False)
     with arguments.main_process_first(local=True, desc="reading rows"):
-        corpus = task_data.load_corpus(settings)
-        parts = task_data.tokenise(corpus, tokenizer, settings.max_length)
+        corpus = load_corpus(settings)
+        parts = tokenise(corpus, tokenizer, settings.max_length)
     seed = _begin(settings)
     model = models.load_classifier(settings, config, tokenizer, corpus.labels)
     epoch = math.ceil(len(parts["train"]) / batch.total)
     steps = arguments.max_steps if arguments.max_steps > 0 else math.ceil(arguments.num_train_epochs * epoch)
-    if arguments.eval_steps > steps:  # a short run is evaluated once, at its end
-        arguments.eval_steps = arguments.save_steps = steps
-    _keep(settings, arguments, batch, seed)
+    arguments = training_arguments(values | _short_run(arguments, steps), output, batch, language=False)
     length = float(np.mean([len(ids) for ids in parts["train"][:1000]["input_ids"]]))
-    patience = settings.early_stopping_patience
-    return Run(
+    resolved = {"output": output, "size": size, "early_stopping_patience": patience}
+    return Plan(
         kind="task",
-        settings=settings,
+        objective="labels",
+        settings=_resolved(settings, arguments, batch, seed, **resolved),
         arguments=arguments,
         model=model,
         tokenizer=tokenizer,
         train=parts["train"],
         validation=parts["validation"],
         collator=DataCollatorWithPadding(tokenizer),
-        metrics=scores,
-        loss=partial(loss_of_whole_batch, smoothing=arguments.label_smoothing_factor),
         inputs={
             "base_model": models.model_identity(settings.model, config),
             "data": [
                 {
                     "name": f"{corpus.name}, {part}",
                     "rows": len(rows),
-                    "sha256": task_data.rows_sha256(rows, corpus.columns),
+                    "sha256": rows_sha256(rows, corpus.columns),
                 }
                 for part, rows in (("train", corpus.train), ("validation", corpus.validation))
             ],
         },
-        facts=[
+        facts=(
             ("task", f"{corpus.name}: {' + '.join(corpus.columns)} → {', '.join(corpus.labels)}"),
             *(("data", note) for note in corpus.notes),
-            ("settings of", f"{column.source}, XLM-R {settings.size} ({why})"),
+            ("settings of", f"{column.source}, XLM-R {size} ({why})"),
             ("rows", f"{len(corpus.train):,} for training, {len(corpus.validation):,} for validation"),
             ("steps", f"{steps:,}, {steps / epoch:.3g} epochs, evaluated every {arguments.eval_steps:,}"),
             ("batch", str(batch)),
@@ -175,76 +244,106 @@ def task_run(settings: ts.TaskSettings, resume: bool) -> Run:
             ("learning rate", f"{arguments.learning_rate:g}" + _warm_up(arguments)),
             ("kept", f"the checkpoint with the best validation {arguments.metric_for_best_model}"),
             *([("early stopping", f"after {patience} evaluations without gain")] if patience else []),
-        ],
+        ),
     )
 
 
-def scores(prediction: Any) -> dict[str, float]:
-    """Accuracy and macro-F1 of logits against labels, as Trainer's `compute_metrics`."""
-    from sklearn.metrics import accuracy_score, f1_score
-
-    logits = (
-        prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
-    )
-    guesses = logits.argmax(axis=-1)
-    return {
-        "accuracy": float(accuracy_score(prediction.label_ids, guesses)),
-        "f1": float(f1_score(prediction.label_ids, guesses, average="macro", zero_division=0)),
-    }
+def _output(settings: Settings, kind: str, name: str | None, missing: str) -> str:
+    if settings.output is not None:
+        return settings.output
+    if name is None:
+        raise UserError(f"{missing} names the output folder (or give --output)")
+    return vector_folder(settings.model, kind, name)
 
 
-def _begin(settings: ts.Settings) -> int:
+def _begin(settings: Settings) -> int:
     """Seed the generators, so that a fresh head is the same each time."""
     seed = settings.arguments.get("seed", SEED)
     set_seed(seed)
     return seed
 
 
-def _size(settings: ts.Settings, config: Any) -> tuple[Any, str]:
-    if settings.size is not None:
-        return settings.size, "--size"
-    return ts.model_size(settings.model, config)
+def _size(settings: Settings, config: Any) -> tuple[Size, str]:
+    """Whose settings of the paper are taken, and why."""
+    return (settings.size, "--size") if settings.size else model_size(settings.model, config)
 
 
-def _batch(settings: ts.Settings, default: int) -> ts.Batch:
+def _batch(settings: Settings, default: int) -> Batch:
     arguments = settings.arguments
-    return ts.split_batch(
+    return split_batch(
         default,
         settings.batch_size,
         arguments.get("per_device_train_batch_size"),
         arguments.get("gradient_accumulation_steps"),
-        ts.count_devices(bool(arguments.get("use_cpu"))),
+        count_devices(bool(arguments.get("use_cpu"))),
     )
 
 
-def _language_steps(settings: ts.LanguageSettings) -> tuple[int, int]:
-    """Steps, -1 where epochs decide, and how often to evaluate."""
-    assert settings.size is not None
-    given = settings.arguments
-    steps = given.get("max_steps", -1)
-    if steps <= 0 and "num_train_epochs" not in given:
-        steps = ts.LANGUAGE_STEPS[settings.size]
-    return steps, given.get("eval_steps", max(1, steps // ts.EVALUATIONS))
+def training_arguments(
+    values: Mapping[str, Any], output: str, batch: Batch, language: bool
+) -> TrainingArguments:
+    """Trainer's arguments: reporting, saving and the choice of the checkpoint as these commands need them.
+
+    Args:
+        values: fields that the user or the paper set.
+        output: the folder.
+        batch: of one step.
+        language: whether the data are blocks, and not rows with columns of other uses.
+
+    Raises:
+        UserError: TrainingArguments refuses a value.
+    """
+    given = {**values, "per_device_train_batch_size": batch.per_device}
+    given["gradient_accumulation_steps"] = batch.accumulation
+    given.setdefault("per_device_eval_batch_size", batch.per_device)
+    given.setdefault("save_steps", given["eval_steps"])
+    given.setdefault("report_to", "none")
+    given.setdefault("eval_strategy", "steps")
+    given.setdefault("save_strategy", given["eval_strategy"])
+    given.setdefault("save_total_limit", 2)
+    given.setdefault("disable_tqdm", not sys.stderr.isatty())
+    given.setdefault("dataloader_pin_memory", torch.cuda.is_available())
+    given.setdefault("bf16", models.has_bf16() and not given.get("fp16") and not given.get("use_cpu"))
+    if given["bf16"] and not torch.cuda.is_available():
+        given.setdefault("use_cpu", True)  # what TrainingArguments asks for before it allows bf16 on a CPU
+    for name in [name for name in given if name.startswith("hub_") or name == "push_to_hub"]:
+        del given[name]  # the finished folder is uploaded, once and at the end
+    for old in ("gradient_checkpointing", "gradient_checkpointing_kwargs"):
+        new = old.replace("gradient", "activation")
+        if old in given and hasattr(TrainingArguments, new):
+            given[new] = given.pop(old)
+    try:
+        return TrainingArguments(
+            output_dir=str(Path(output).absolute()),
+            load_best_model_at_end=True,
+            restore_callback_states_from_checkpoint=True,
+            remove_unused_columns=not language,
+            **given,
+        )
+    except (ValueError, TypeError, RuntimeError, ImportError) as error:
+        raise UserError(one_line(error)) from error
 
 
-def _keep(settings: ts.Settings, arguments: TrainingArguments, batch: ts.Batch, seed: int) -> None:
-    """Write what was resolved back into the settings, which are saved beside the checkpoint."""
-    settings.batch_size = batch.total
-    resolved = ["learning_rate", "eval_steps", "logging_steps", "warmup_steps", "lr_scheduler_type", "bf16"]
-    resolved += ["max_steps"] if arguments.max_steps > 0 else ["num_train_epochs"]
-    resolved += ["metric_for_best_model"] if isinstance(settings, ts.TaskSettings) else []
-    values = {name: getattr(arguments, name) for name in resolved}
+def _resolved(
+    settings: Settings, arguments: TrainingArguments, batch: Batch, seed: int, **others: Any
+) -> Settings:
+    """The settings with all that was resolved, as they are saved beside the checkpoint."""
+    names = ["learning_rate", "eval_steps", "logging_steps", "warmup_steps", "lr_scheduler_type", "bf16"]
+    names += ["max_steps"] if arguments.max_steps > 0 else ["num_train_epochs"]
+    names += ["metric_for_best_model"] if isinstance(settings, TaskSettings) else []
+    values = {name: getattr(arguments, name) for name in names}
     plain = {name: getattr(value, "value", value) for name, value in values.items()}
-    settings.arguments = {**settings.arguments, **plain, "seed": seed}
+    everything = {**settings.arguments, **plain, "seed": seed}
+    return settings.model_copy(update={"batch_size": batch.total, "arguments": everything, **others})
 
 
 def _read_corpora(
-    settings: ts.LanguageSettings,
+    settings: LanguageSettings,
     tokenizer: Any,
     separator: int | None,
     seed: int,
     arguments: TrainingArguments,
-) -> tuple[list[raw_text.CorpusFacts], Any, Any]:
+) -> tuple[list[CorpusFacts], datasets.Dataset, datasets.Dataset]:
     """The facts of all corpora, and the blocks for training and for validation.
 
     Raises:
@@ -256,36 +355,29 @@ def _read_corpora(
     def bar(what: str, total: int | None) -> Any:
         return tqdm.tqdm(desc=what, total=total, unit="B", unit_scale=True, disable=quiet, leave=False)
 
-    with bar("reading", _size_on_disk(settings.corpus)) as progress:
-        facts, smallest = raw_text.survey(settings.corpus, column, seed, progress)
-
-    def blocks(of: Sequence[raw_text.CorpusFacts], part: str, held: raw_text.HeldOut) -> Any:
+    def blocks(of: Sequence[CorpusFacts], part: str, held: HeldOut) -> datasets.Dataset:
         with bar(f"tokenising, {part}", sum(entry.bytes + entry.documents for entry in of)) as progress:
             return cached_blocks(of, part, held, column, tokenizer, settings.block_size, separator, progress)
 
+    with bar("reading", _size_on_disk(settings.corpus)) as progress:
+        facts, smallest = survey(settings.corpus, column, seed, progress)
     if settings.validation is not None:
-        others, _ = raw_text.survey(settings.validation, column, seed)
-        held = raw_text.HeldOut(seed, -1)
+        others, _ = survey(settings.validation, column, seed)
+        held = HeldOut(seed, -1)
     else:
         others = []
-        held = raw_text.held_out(settings.validation_share, seed, smallest)
-    with clear_errors(_cache_folder()), arguments.main_process_first(local=True, desc="tokenising"):
+        held = held_out(settings.validation_share, seed, smallest)
+    cache = Path(datasets.config.HF_DATASETS_CACHE)
+    with clear_errors(cache), arguments.main_process_first(local=True, desc="tokenising"):
         train = blocks(facts, "train", held)
         validation = blocks(others, "all", held) if others else blocks(facts, "validation", held)
-    facts += others
     for part, rows in (("training", train), ("validation", validation)):
         if not len(rows):
             raise UserError(
                 f"corpus {', '.join(settings.corpus)}: the {part} part is too small for one block of "
                 f"{settings.block_size} tokens; a smaller --block-size may help"
             )
-    return facts, train, validation
-
-
-def _cache_folder() -> Path:
-    import datasets
-
-    return Path(datasets.config.HF_DATASETS_CACHE)
+    return facts + others, train, validation
 
 
 def _size_on_disk(names: Sequence[str]) -> int | None:
@@ -294,12 +386,7 @@ def _size_on_disk(names: Sequence[str]) -> int | None:
     return sum(Path(name).stat().st_size for name in names) if plain else None
 
 
-def _source_facts(settings: ts.LanguageSettings, names: Sequence[str]) -> list[tuple[str, str]]:
-    language = [("language", settings.lang)] if settings.lang else []
-    return [*language, ("corpus", ", ".join(names[: len(settings.corpus)]))]
-
-
-def _validation_source(settings: ts.LanguageSettings) -> str:
+def _validation_source(settings: LanguageSettings) -> str:
     if settings.validation is not None:
         return f"from {', '.join(settings.validation)}"
     return f"{settings.validation_share:.0%} of the documents (lines), drawn by --seed"

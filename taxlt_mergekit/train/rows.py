@@ -1,7 +1,7 @@
 """The labelled corpora of task vectors: MultiNLI, MARC, SMSA without NusaX, or the user's files.
 
-Appendix B of the paper: MARC is binarised (`data.binarise_reviews`), and every SMSA row that is in NusaX, as
-it is or modified, is left out, because NusaX was made by translating rows of SMSA.
+Appendix B of the paper: MARC is binarised, and every SMSA row that is in NusaX, as it is or modified, is left
+out, because NusaX was made by translating rows of SMSA.
 """
 
 import hashlib
@@ -16,12 +16,22 @@ import numpy as np
 
 from taxlt_mergekit.errors import UserError
 from taxlt_mergekit.paper import catalog
-from taxlt_mergekit.paper import rows as data
+from taxlt_mergekit.paper.rows import (
+    XNLI_COLUMNS,
+    benchmark_rows,
+    data_dir,
+    find_file,
+    hub_rows,
+    labelled,
+    read_json_lines,
+    read_table,
+)
 from taxlt_mergekit.train.settings import TaskSettings
 
 if TYPE_CHECKING:
     import datasets
 
+LAYOUT = "layout: docs/train.md"
 # The authors' files at a fixed commit: the hub's copy is a loading script, which datasets 4 and later refuse.
 _INDONLU = "https://raw.githubusercontent.com/IndoNLP/indonlu/ce728f6926a36174b9923dfe49d6a6839b6e9bb7"
 SMSA_URL = _INDONLU + "/dataset/smsa_doc-sentiment-prosa/{part}_preprocess.tsv"
@@ -83,19 +93,18 @@ def _multinli() -> LabelledCorpus:
         kept = [row for row in rows if row["label"] not in ("-", "")]
         if len(kept) < len(rows):
             notes.append(f"MultiNLI, {part}: {len(rows) - len(kept)} pairs without a gold label left out")
-        parts[part] = data.labelled(kept, benchmark.inputs, benchmark.labels, f"MultiNLI, {part}")
+        parts[part] = labelled(kept, benchmark.inputs, benchmark.labels, f"MultiNLI, {part}")
     return LabelledCorpus("MultiNLI", benchmark.inputs, benchmark.labels, **parts, notes=notes)
 
 
 def _multinli_rows(part: str) -> Iterator[Mapping[str, str]]:
-    if data.data_dir() is None:
-        for row in _from_hub(f"MultiNLI, {part}", MULTINLI_ID, split=MULTINLI_PARTS[part]):
-            yield row
+    if data_dir() is None:
+        yield from hub_rows(MULTINLI_ID, f"MultiNLI, {part}", LAYOUT, split=MULTINLI_PARTS[part])
         return
     names = [f"multinli/{MULTINLI_FILES[part]}", f"multinli/multinli_1.0/{MULTINLI_FILES[part]}"]
-    path = data.find_file(names, f"MultiNLI, {part}")
-    for row in data.read_json_lines(path, ["sentence1", "sentence2", "gold_label"]):
-        yield {"premise": row["sentence1"], "hypothesis": row["sentence2"], "label": row["gold_label"]}
+    path = find_file(names, f"MultiNLI, {part}")
+    for row in read_json_lines(path, list(XNLI_COLUMNS.values())):
+        yield {ours: row[theirs] for ours, theirs in XNLI_COLUMNS.items()}
 
 
 def _marc() -> LabelledCorpus:
@@ -104,8 +113,8 @@ def _marc() -> LabelledCorpus:
         "MARC, English, binarised",
         benchmark.inputs,
         benchmark.labels,
-        train=data.benchmark_rows("marc", benchmark.source, "train"),
-        validation=data.benchmark_rows("marc", benchmark.source, "validation"),
+        train=benchmark_rows("marc", benchmark.source, "train"),
+        validation=benchmark_rows("marc", benchmark.source, "validation"),
         notes=["MARC: 1 and 2 stars are negative, 4 and 5 positive, 3 left out (appendix B)"],
     )
 
@@ -117,7 +126,7 @@ def _smsa() -> LabelledCorpus:
     nusax = [
         text
         for split in ("train", "validation", "test")
-        for text in data.benchmark_rows("nusax", "ind", split)["text"]
+        for text in benchmark_rows("nusax", "ind", split)["text"]
     ]
     parts = {}
     notes = []
@@ -129,36 +138,18 @@ def _smsa() -> LabelledCorpus:
             f"SMSA, {part}: {len(rows) - len(kept)} of {len(rows)} rows are in NusaX, as they are or "
             f"modified, and were left out (appendix B); {len(kept)} kept"
         )
-        parts[part] = data.labelled(kept, benchmark.inputs, benchmark.labels, f"SMSA, {part}")
+        parts[part] = labelled(kept, benchmark.inputs, benchmark.labels, f"SMSA, {part}")
     return LabelledCorpus("SMSA without NusaX", benchmark.inputs, benchmark.labels, **parts, notes=notes)
 
 
 def _smsa_rows(part: str) -> Iterable[Mapping[str, str]]:
     name = SMSA_PARTS[part]
-    if data.data_dir() is None:
+    if data_dir() is None:
         files = SMSA_URL.format(part=name)
         options = {"delimiter": "\t", "quoting": 3, "column_names": ["text", "label"]}
-        return _from_hub(f"SMSA, {part}", "csv", data_files={part: files}, split=part, **options)
-    path = data.find_file([f"smsa/{name}.tsv", f"smsa/{name}_preprocess.tsv"], f"SMSA, {part}")
-    return data.read_table(path, ["text", "label"], header=False)
-
-
-def _from_hub(what: str, path: str, **options: Any) -> Iterator[Mapping[str, str]]:
-    import datasets
-
-    try:
-        rows = datasets.load_dataset(path, **options)
-    except Exception as error:  # a dozen kinds, from no network to a renamed split
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"{what}: the hub did not give it ({type(error).__name__}: {reason}); go online, or set "
-            "TAXLT_DATA=DIR to read files (layout: docs/train.md)"
-        ) from error
-    label = rows.features["label"]
-    named = isinstance(label, datasets.ClassLabel)
-    for row in rows:
-        number = row["label"]
-        yield {**row, "label": (label.int2str(number) if number >= 0 else "-") if named else number}
+        return hub_rows("csv", f"SMSA, {part}", LAYOUT, data_files={part: files}, split=part, **options)
+    path = find_file([f"smsa/{name}.tsv", f"smsa/{name}_preprocess.tsv"], f"SMSA, {part}")
+    return read_table(path, ["text", "label"], header=False)
 
 
 def normalise(text: str) -> str:
@@ -225,7 +216,7 @@ def _own_files(settings: TaskSettings) -> LabelledCorpus:
         named = [{**row, "label": str(row[settings.label]).strip()} for row in rows[part]]
         _refuse_unknown_labels(named, labels, path)
         _refuse_empty_text(named, columns, path)
-        parts[part] = data.labelled(named, columns, [label.lower() for label in labels], path)
+        parts[part] = labelled(named, columns, [label.lower() for label in labels], path)
     name = f"{paths['train'].name}, {paths['validation'].name}"
     return LabelledCorpus(name, columns, tuple(labels), **parts)
 
@@ -234,9 +225,9 @@ def _read_file(path: Path, columns: Sequence[str]) -> Sequence[Mapping[str, Any]
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     if path.suffix in (".jsonl", ".json"):
-        rows: Sequence[Mapping[str, Any]] = list(data.read_json_lines(path, columns))
+        rows: Sequence[Mapping[str, Any]] = list(read_json_lines(path, columns))
     elif path.suffix in (".csv", ".tsv"):
-        rows = list(data.read_table(path, columns))
+        rows = list(read_table(path, columns))
     else:
         raise UserError(f"{path}: rows are read from .csv, .tsv (both with a header) and .jsonl files")
     if not rows:

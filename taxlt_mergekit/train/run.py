@@ -1,9 +1,4 @@
-"""A training run on transformers' Trainer: started, stopped, resumed, and left as a folder that recipes name.
-
-While it runs, the output folder holds `training_settings.yaml` and Trainer's checkpoints. Weights, tokenizer
-and model card are put beside them at the very end, `config.json` last, and the checkpoints go: a folder with
-a `config.json` is a finished vector.
-"""
+"""A training run: started, stopped, resumed, and left as a folder that recipes name."""
 
 import contextlib
 import math
@@ -16,25 +11,15 @@ import transformers
 from transformers.trainer_callback import TrainerState
 
 from taxlt_mergekit.errors import UserError
-from taxlt_mergekit.train import card as training_card
-from taxlt_mergekit.train import folder as publishing
-from taxlt_mergekit.train import settings as ts
+from taxlt_mergekit.train import card, folder
 from taxlt_mergekit.train.console import Lines, StopOnSignal, duration, is_main, perplexity, say
-from taxlt_mergekit.train.folder import (
-    FINISHED,
-    STAGING,
-    STATE_FILE,
-    checkpoints,
-    clear_errors,
-    correct_paths,
-    last_checkpoint,
-    look_at_output,
-)
-from taxlt_mergekit.train.models import count_parameters, dense
-from taxlt_mergekit.train.trainer import Run, VectorTrainer, make_trainer
+from taxlt_mergekit.train.models import count_parameters
+from taxlt_mergekit.train.prepare import Plan
+from taxlt_mergekit.train.settings import check_same_run, write_settings
+from taxlt_mergekit.train.trainer import VectorTrainer, make_trainer
 
 
-def carry_out(run: Run, resume: bool) -> None:
+def carry_out(plan: Plan, resume: bool) -> None:
     """Train, keep the best checkpoint, write the folder.
 
     Raises:
@@ -42,102 +27,115 @@ def carry_out(run: Run, resume: bool) -> None:
         SystemExit: the run was stopped by a signal and can be resumed (code 128 + the signal).
     """
     record = {
-        "inputs": run.inputs,
-        "facts": [f"{name}: {value}" for name, value in run.facts],
+        "inputs": plan.inputs,
+        "facts": [f"{name}: {value}" for name, value in plan.facts],
         "versions": {"transformers": transformers.__version__, "torch": str(torch.__version__)},
     }
-    found = look_at_output(run.output, resume)
+    found = folder.look_at_output(plan.output, resume)
     if found != "nothing":
-        ts.check_same_run(run.output, run.settings, record)
+        check_same_run(plan.output, plan.settings, record)
     if found == "finished":
-        say(f"{run.output} is finished already: nothing to do")
+        say(f"{plan.output} is finished already: nothing to do")
         return
-    announce(run)
-    publish_to = publishing.prepare(run.output, run.settings.arguments)
-    if run.arguments.world_size > 1:
+    announce(plan)
+    repository = folder.create_repository(plan.output, plan.settings.arguments)
+    if plan.arguments.world_size > 1:
         torch.distributed.barrier()  # every process has looked at the folder before one writes to it
     stop, lines = StopOnSignal(), Lines()
-    with clear_errors(run.output):
-        trainer = make_trainer(run, [stop, lines])
+    with folder.clear_errors(plan.output):
+        trainer = make_trainer(plan, [stop, lines])
         if is_main() and found == "nothing":
-            run.output.mkdir(parents=True, exist_ok=True)
-            ts.write_settings(run.output, run.kind, run.settings, record)
-        trained = run.output / STATE_FILE  # written once training is over
+            plan.output.mkdir(parents=True, exist_ok=True)
+            write_settings(plan.output, plan.kind, plan.settings, record)
+        trained = plan.output / folder.STATE_FILE  # written once training is over
         if trained.is_file():
-            correct_paths(trained, run.output)
+            folder.correct_paths(trained, plan.output)
             trainer.state = TrainerState.load_from_json(str(trained))
             trainer._load_best_model()  # as Trainer does at the end of training
         else:
-            checkpoint = last_checkpoint(run.output)
-            if checkpoint is not None:
-                say(f"going on from {checkpoint.name}")
-            started = time.monotonic()
-            with stop.listening(), contextlib.closing(lines):
-                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-            if stop.received is not None and trainer.state.global_step < trainer.state.max_steps:
-                kept = last_checkpoint(run.output)
-                say(f"stopped at step {trainer.state.global_step:,}; {kept} is saved, go on with --resume")
-                raise SystemExit(128 + stop.received)
-            say(f"trained in {duration(time.monotonic() - started)}")
-            if trainer.state.best_metric is None or not math.isfinite(trainer.state.best_metric):
-                raise UserError(
-                    f"{run.arguments.metric_for_best_model} was never a finite number on the validation "
-                    "data, so there is no best checkpoint; a lower --learning-rate may help"
-                )
-            trainer.save_state()
-        finish(trainer, run)
-    if publish_to:
-        publishing.publish(run.output, publish_to, run.settings.arguments)
+            train(trainer, plan, stop, lines)
+        finish(trainer, plan)
+    if repository:
+        folder.upload(plan.output, repository, plan.settings.arguments)
 
 
-def announce(run: Run) -> None:
+def announce(plan: Plan) -> None:
     """Print what is about to happen."""
-    all_parameters, trained = count_parameters(run.model)
+    all_parameters, trained = count_parameters(plan.model)
     parameters = f"{all_parameters:,}" + (
         "" if trained == all_parameters else f", {trained:,} of them trained"
     )
     precision = (
-        "bfloat16 autocast" if run.arguments.bf16 else "float16 autocast" if run.arguments.fp16 else "float32"
+        "bfloat16 autocast"
+        if plan.arguments.bf16
+        else "float16 autocast"
+        if plan.arguments.fp16
+        else "float32"
     )
-    lines = [*run.facts, ("parameters", parameters), ("precision", f"{precision} on {run.arguments.device}")]
+    lines = [
+        *plan.facts,
+        ("parameters", parameters),
+        ("precision", f"{precision} on {plan.arguments.device}"),
+    ]
     width = max(len(name) for name, _ in lines)
     for name, value in lines:
         say(f"{name:<{width}}  {value}")
-    say(f"{'output':<{width}}  {run.settings.output}\n")
+    say(f"{'output':<{width}}  {plan.settings.output}\n")
 
 
-def finish(trainer: VectorTrainer, run: Run) -> None:
+def train(trainer: VectorTrainer, plan: Plan, stop: StopOnSignal, lines: Lines) -> None:
+    """Train to the end, from the last checkpoint if there is one.
+
+    Raises:
+        UserError: no evaluation gave a number.
+        SystemExit: a signal came.
+    """
+    checkpoint = folder.last_checkpoint(plan.output)
+    if checkpoint is not None:
+        say(f"going on from {checkpoint.name}")
+    started = time.monotonic()
+    with stop.listening(), contextlib.closing(lines):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    state = trainer.state
+    if stop.received is not None and state.global_step < state.max_steps:
+        kept = folder.last_checkpoint(plan.output)
+        say(f"stopped at step {state.global_step:,}; {kept} is saved, go on with --resume")
+        raise SystemExit(128 + stop.received)
+    say(f"trained in {duration(time.monotonic() - started)}")
+    if state.best_metric is None or not math.isfinite(state.best_metric):
+        raise UserError(
+            f"{plan.arguments.metric_for_best_model} was never a finite number on the validation data, so "
+            "there is no best checkpoint; a lower --learning-rate may help"
+        )
+    trainer.save_state()
+
+
+def finish(trainer: VectorTrainer, plan: Plan) -> None:
     """Put the best checkpoint into the output folder as a model of its own, and remove the checkpoints."""
     state = trainer.state
-    staging = run.output / STAGING
+    staging = plan.output / folder.STAGING
     if is_main():
         shutil.rmtree(staging, ignore_errors=True)
     # A slower process may still be reading the best checkpoint, which is removed below.
     trainer.accelerator.wait_for_everyone()
-    if run.settings.merge_lora:
-        trainer.model = dense(trainer.accelerator.unwrap_model(trainer.model))
+    if plan.settings.merge_lora:
+        trainer.model = trainer.accelerator.unwrap_model(trainer.model).merge_and_unload()
     trainer.save_model(str(staging))
     if not is_main():
         return
     (staging / "training_args.bin").unlink(missing_ok=True)  # a pickle; the settings file says it all
-    card = training_card.write(
-        run.kind, run.settings, run.facts, run.inputs, state.log_history, state.best_metric
-    )
-    (staging / "README.md").write_text(card, encoding="utf-8")
-    for path in sorted(staging.iterdir(), key=lambda path: path.name in FINISHED):
-        path.replace(run.output / path.name)
-    staging.rmdir()
-    for path in checkpoints(run.output):
-        shutil.rmtree(path)
+    text = card.write(plan, state.log_history, state.best_metric)
+    (staging / "README.md").write_text(text, encoding="utf-8")
+    folder.complete(plan.output)
     best = f"step {state.best_global_step:,}" if state.best_global_step else "the best step"
-    metric = run.arguments.metric_for_best_model.removeprefix("eval_")
+    metric = plan.arguments.metric_for_best_model.removeprefix("eval_")
     value = (
         f"perplexity {perplexity(state.best_metric):.4g}"
         if metric == "loss"
         else f"{metric} {state.best_metric:.4g}"
     )
     say(f"kept {best} of {state.global_step:,}: validation {value}")
-    say(f"saved in {run.settings.output}")
+    say(f"saved in {plan.settings.output}")
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
-"""A training run's settings: the paper's as defaults, what the user changed, and the file that keeps both.
+"""A training run's settings: as the user gives them, as they are resolved, and the file that keeps them.
 
-Sources: section 3 (language vectors), table 1 (task vectors, XLM-R base), appendix G (XLM-R large). Fields of
-`transformers.TrainingArguments` that the paper does not speak of keep transformers' defaults.
+What is left unset is resolved in `prepare`, from the paper where it speaks of it. Fields of
+`transformers.TrainingArguments` that it does not speak of keep transformers' defaults.
 """
 
 import os
@@ -12,8 +12,9 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from taxlt_mergekit.errors import UserError
+from taxlt_mergekit.errors import UserError, one_line
 from taxlt_mergekit.paper import catalog
+from taxlt_mergekit.paper.training import SEQUENCE_LENGTH
 
 Kind = Literal["language", "task"]
 SETTINGS_FILE = "training_settings.yaml"
@@ -46,62 +47,20 @@ METRICS = ("accuracy", "f1", "loss")
 WITHOUT_EFFECT_ON_WEIGHTS = {
     *("output", "cache_dir", "per_device_train_batch_size", "gradient_accumulation_steps"),
     *("logging_strategy", "logging_steps", "logging_first_step", "log_level", "log_level_replica"),
-    *(
-        "log_on_each_node",
-        "disable_tqdm",
-        "report_to",
-        "run_name",
-        "project",
-        "save_total_limit",
-        "ddp_backend",
-    ),
-    *("ddp_timeout", "dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers"),
+    *("log_on_each_node", "disable_tqdm", "report_to", "run_name", "project", "save_total_limit"),
+    *("ddp_backend", "ddp_timeout"),
+    *("dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers"),
     *("dataloader_prefetch_factor", "push_to_hub", "hub_model_id", "hub_private_repo", "hub_token"),
     *("hub_always_push", "hub_revision", "torch_empty_cache_steps", "skip_memory_metrics"),
 }
 SECRET = {"hub_token"}
-
-
-@dataclass(frozen=True)
-class TaskDefaults:
-    """One column of table 1, or what appendix G says about XLM-R large."""
-
-    batch_size: int
-    num_train_epochs: float
-    learning_rate: float
-    eval_steps: int
-    metric_for_best_model: Literal["accuracy", "f1"]
-    warmup_steps: int = 0
-    early_stopping_patience: int | None = None
-    source: str = "table 1"
-
-
-LANGUAGE_BATCH_SIZE = 64  # section 3
-LANGUAGE_STEPS: dict[catalog.Size, int] = {"base": 50_000, "large": 20_000}  # section 3
-LANGUAGE_LEARNING_RATE = 5e-5  # section 3
-SEQUENCE_LENGTH = 256  # section 3, of language vectors; the paper gives none for task vectors
 MLM_PROBABILITY = 0.15  # the objective that XLM-R was pre-trained with
-EVALUATIONS = 20  # not in the paper: how often a language run is evaluated, over its whole length
-
-TASK_DEFAULTS: dict[tuple[str, catalog.Size], TaskDefaults] = {
-    ("multinli", "base"): TaskDefaults(32, 5, 2e-5, 625, "accuracy"),
-    ("marc", "base"): TaskDefaults(32, 5, 2e-5, 625, "accuracy"),
-    ("smsa", "base"): TaskDefaults(16, 10, 2e-5, 250, "f1"),
-    ("multinli", "large"): TaskDefaults(
-        32, 5, 2e-5, 625, "accuracy", warmup_steps=6000, source="table 1 and appendix G"
-    ),
-    ("marc", "large"): TaskDefaults(32, 5, 2e-5, 625, "accuracy"),
-    ("smsa", "large"): TaskDefaults(
-        32, 10, 1e-5, 250, "f1", warmup_steps=300, early_stopping_patience=3, source="appendix G"
-    ),
-}
-TASKS = ("multinli", "marc", "smsa")
 
 
 class Settings(BaseModel):
     """What both commands know; keys of `--config` files are these fields and those of `TrainingArguments`."""
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str
     output: str | None = None
@@ -179,10 +138,8 @@ def model_size(model: str, config: Any) -> tuple[catalog.Size, str]:
     A model is `large` if it is named so in the catalog (hub id or folder), or if its hidden states are at
     least as wide as XLM-R large's (1024).
     """
-    names = catalog.load().models
-    for size, entry in names.items():
-        if model == entry.id or Path(model.rstrip("/")).name == entry.folder:
-            return size, f"the catalog's {entry.folder}"
+    if size := catalog.size_of(model):
+        return size, f"the catalog's {catalog.load().models[size].folder}"
     width = getattr(config.get_text_config(), "hidden_size", None) or 0
     return ("large" if width >= 1024 else "base"), f"hidden size {width}"
 
@@ -251,7 +208,7 @@ def read_config(path: Path, kind: Kind) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"--config {path}: {' '.join(str(error).split())}") from error
+        raise UserError(f"--config {path}: {one_line(error)}") from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise UserError(f"--config {path}: it must be a mapping of setting: value")
     if content.get("command", f"train {kind}") != f"train {kind}":

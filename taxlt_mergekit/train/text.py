@@ -1,8 +1,7 @@
-"""Raw text as blocks of tokens on disk: read as a stream, tokenised once, cached, never all in memory.
+"""Corpora of raw text: read as a stream of documents, counted, hashed, and a share of them held out.
 
 A *document* is a non-blank line of a text file (plain, gzip or zstd, UTF-8) or a row of a Hugging Face data
-set. Documents are tokenised with the model's special tokens, joined, and cut into blocks of equal length.
-The validation share is drawn by document, by a seeded hash of its text, so that repeated documents never
+set. The validation share is drawn by document, by a seeded hash of its text, so that repeated documents never
 stand on both sides.
 """
 
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from taxlt_mergekit.errors import UserError
+from taxlt_mergekit.errors import UserError, one_line
 
 if TYPE_CHECKING:
     import datasets
@@ -52,10 +51,78 @@ class HeldOut:
         return self.threshold >= 0 and document_hash(document, self.seed) <= self.threshold
 
 
+def survey(
+    names: Sequence[str], text_column: str, seed: int, bar: Any = None
+) -> tuple[list[CorpusFacts], list[int]]:
+    """Read every corpus once: count, check and hash it.
+
+    Args:
+        names: the corpora, as for `read_documents`.
+        text_column: for data sets.
+        seed: of `document_hash`.
+        bar: a tqdm bar that is moved on by the bytes of text read.
+
+    Returns:
+        The facts of each corpus, and the two smallest different document hashes (fewer where there are fewer
+        documents).
+
+    Raises:
+        UserError: as `read_documents`, or a corpus has no document.
+    """
+    facts = []
+    smallest: list[int] = []
+    for name in names:
+        documents = size = 0
+        digest = hashlib.sha256()
+        for document in read_documents(name, text_column):
+            text = document.encode()
+            documents += 1
+            size += len(text)
+            digest.update(text + b"\n")
+            mark = document_hash(document, seed)
+            if len(smallest) < 2 or mark < smallest[-1]:
+                smallest = sorted({*smallest, mark})[:2]
+            if bar is not None:
+                bar.update(len(text) + 1)
+        if not documents:
+            raise UserError(f"corpus {name} is empty: it has no line with text")
+        sha256 = file_sha256(Path(name)) if Path(name).is_file() else digest.hexdigest()
+        facts.append(CorpusFacts(name, documents, size, sha256))
+    return facts, smallest
+
+
+def held_out(share: float, seed: int, smallest: Sequence[int]) -> HeldOut:
+    """Draw about `share` of the documents, at least one, and leave at least one.
+
+    Args:
+        share: 0 < share < 1.
+        seed: as given to `survey`.
+        smallest: the hashes that `survey` returned.
+
+    Raises:
+        UserError: there is only one document.
+    """
+    if len(smallest) < 2:
+        raise UserError(
+            "the corpus is one document (one line), so none can be held out; name other text with "
+            "--validation, or put each paragraph on its own line"
+        )
+    return HeldOut(seed, max(int(share * 2**HASH_BITS), smallest[0]))
+
+
 def document_hash(document: str, seed: int) -> int:
     """A number below 2^64, uniform over documents, the same for equal text and seed."""
     key = hashlib.blake2b(document.encode(), digest_size=HASH_BITS // 8, key=str(seed).encode()).digest()
     return int.from_bytes(key, "big")
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file, as `sha256sum` prints it."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def read_documents(name: str, text_column: str) -> Iterator[str]:
@@ -193,82 +260,7 @@ def _load_dataset(name: str) -> "datasets.Dataset":
     try:
         return datasets.load_dataset(path, configuration or None, split="train")
     except Exception as error:  # a dozen kinds, from no network to a data set that needs a script
-        reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"corpus {name} is not a file, and as a data set it could not be loaded "
-            f"({type(error).__name__}: {reason})"
+            f"({type(error).__name__}: {one_line(error)})"
         ) from error
-
-
-def survey(
-    names: Sequence[str], text_column: str, seed: int, bar: Any = None
-) -> tuple[list[CorpusFacts], list[int]]:
-    """Read every corpus once: count, check and hash it.
-
-    Args:
-        names: the corpora, as for `read_documents`.
-        text_column: for data sets.
-        seed: of `document_hash`.
-        bar: a tqdm bar that is moved on by the bytes of text read.
-
-    Returns:
-        The facts of each corpus, and the two smallest different document hashes (fewer where there are fewer
-        documents).
-
-    Raises:
-        UserError: as `read_documents`, or a corpus has no document.
-    """
-    facts = []
-    smallest: list[int] = []
-    for name in names:
-        documents = size = 0
-        digest = hashlib.sha256()
-        for document in read_documents(name, text_column):
-            text = document.encode()
-            documents += 1
-            size += len(text)
-            digest.update(text + b"\n")
-            mark = document_hash(document, seed)
-            if len(smallest) < 2 or mark < smallest[-1]:
-                smallest = sorted({*smallest, mark})[:2]
-            if bar is not None:
-                bar.update(len(text) + 1)
-        if not documents:
-            raise UserError(f"corpus {name} is empty: it has no line with text")
-        sha256 = file_sha256(Path(name)) if Path(name).is_file() else digest.hexdigest()
-        facts.append(CorpusFacts(name, documents, size, sha256))
-    return facts, smallest
-
-
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file, as `sha256sum` prints it."""
-    with path.open("rb") as file:
-        return (
-            hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha(file)
-        )
-
-
-def _sha(file: IO[bytes]) -> str:  # Python 3.10 has no hashlib.file_digest
-    digest = hashlib.sha256()
-    while piece := file.read(1 << 20):
-        digest.update(piece)
-    return digest.hexdigest()
-
-
-def held_out(share: float, seed: int, smallest: Sequence[int]) -> HeldOut:
-    """Draw about `share` of the documents, at least one, and leave at least one.
-
-    Args:
-        share: 0 < share < 1.
-        seed: as given to `survey`.
-        smallest: the hashes that `survey` returned.
-
-    Raises:
-        UserError: there is only one document.
-    """
-    if len(smallest) < 2:
-        raise UserError(
-            "the corpus is one document (one line), so none can be held out; name other text with "
-            "--validation, or put each paragraph on its own line"
-        )
-    return HeldOut(seed, max(int(share * 2**HASH_BITS), smallest[0]))

@@ -1,100 +1,130 @@
-"""TODO"""
+"""transformers' Trainer as these commands use it: loss, metrics, blocks in their order, and the masked head.
+
+transformers' encoders compute the scores of the whole vocabulary for every token, of which the loss of a
+masked LM uses the masked ones, 15 %. With XLM-R's 250,000 words that is most of the work. Heads look at one
+token at a time, so the body's output is cut down to the masked tokens before the head gets it; loss and
+gradients are the same.
+"""
 
 import contextlib
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
-from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from taxlt_mergekit.errors import UserError
-from taxlt_mergekit.train import settings as ts
+from taxlt_mergekit.errors import UserError, one_line
 from taxlt_mergekit.train.blocks import IGNORED, BlockStream
 from taxlt_mergekit.train.console import perplexity
-from taxlt_mergekit.train.models import has_bf16
-
-
-@dataclass
-class Run:
-    """Everything that a run needs once its inputs were read and checked.
-
-    Attributes:
-        kind: which command.
-        settings: resolved: nothing that the paper or the user decided is unset.
-        arguments: Trainer's.
-        model, tokenizer: loaded.
-        train, validation: data sets for Trainer.
-        collator: Trainer's data collator.
-        inputs: what identifies base model and data; a resumed run must have the same.
-        facts: lines for the start and for the model card, as (what, value).
-        metrics: Trainer's `compute_metrics`, None where the loss is the metric.
-        loss: Trainer's `compute_loss_func`, None for decoders, whose own loss is right.
-    """
-
-    kind: ts.Kind
-    settings: ts.Settings
-    arguments: TrainingArguments
-    model: Any
-    tokenizer: Any
-    train: Any
-    validation: Any
-    collator: Any
-    inputs: dict[str, Any]
-    facts: list[tuple[str, str]] = field(default_factory=list)
-    metrics: Any = None
-    loss: Any = None
-
-    @property
-    def output(self) -> Path:
-        return Path(self.arguments.output_dir)
-
-
-def training_arguments(
-    settings: ts.Settings, defaults: dict[str, Any], batch: ts.Batch, language: bool
-) -> TrainingArguments:
-    """Trainer's arguments: our defaults, then what the user set.
-
-    Raises:
-        UserError: TrainingArguments refuses a value.
-    """
-    given = {**defaults, **settings.arguments}
-    given.update(per_device_train_batch_size=batch.per_device, gradient_accumulation_steps=batch.accumulation)
-    given.setdefault("per_device_eval_batch_size", batch.per_device)
-    given.setdefault("save_steps", given["eval_steps"])
-    # Reporting, saving and the choice of the checkpoint as these commands need them.
-    given.setdefault("report_to", "none")
-    given.setdefault("eval_strategy", "steps")
-    given.setdefault("save_strategy", given["eval_strategy"])
-    given.setdefault("save_total_limit", 2)
-    given.setdefault("disable_tqdm", not sys.stderr.isatty())
-    given.setdefault("dataloader_pin_memory", torch.cuda.is_available())
-    given.setdefault("bf16", has_bf16() and not given.get("fp16") and not given.get("use_cpu"))
-    if given["bf16"] and not torch.cuda.is_available():
-        given.setdefault("use_cpu", True)  # what TrainingArguments asks for before it allows bf16 on a CPU
-    for name in [name for name in given if name.startswith("hub_") or name == "push_to_hub"]:
-        del given[name]  # `publish` does it, once and at the end
-    for old in ("gradient_checkpointing", "gradient_checkpointing_kwargs"):
-        new = old.replace("gradient", "activation")
-        if old in given and hasattr(TrainingArguments, new):
-            given[new] = given.pop(old)
-    try:
-        return TrainingArguments(
-            output_dir=str(Path(settings.output or "").absolute()),
-            load_best_model_at_end=True,
-            restore_callback_states_from_checkpoint=True,
-            remove_unused_columns=not language,
-            **given,
-        )
-    except (ValueError, TypeError, RuntimeError, ImportError) as error:
-        raise UserError(" ".join(str(error).split())) from error
-
+from taxlt_mergekit.train.prepare import Plan
 
 # Positions are filled up to a multiple of this: libraries prepare a kernel for every size they meet.
 MULTIPLE = 64
+
+
+def make_trainer(plan: Plan, callbacks: Sequence[TrainerCallback]) -> "VectorTrainer":
+    """Trainer with our callbacks in place of its own printing.
+
+    Raises:
+        UserError: what --report-to names is not there.
+    """
+    loss = partial(loss_of_whole_batch, smoothing=plan.arguments.label_smoothing_factor)
+    try:
+        trainer = VectorTrainer(
+            model=plan.model,
+            args=plan.arguments,
+            train_dataset=plan.train,
+            eval_dataset=plan.validation,
+            data_collator=plan.collator,
+            processing_class=plan.tokenizer,
+            compute_metrics=scores if plan.objective == "labels" else None,
+            compute_loss_func=None if plan.objective == "clm" else loss,  # a decoder's own is right
+        )
+    except (RuntimeError, ImportError, ValueError) as error:
+        raise UserError(one_line(error)) from error
+    if plan.objective == "mlm":
+        trainer.masked_head = MaskedHead(plan.model)
+    for printing in (ProgressCallback, PrinterCallback):
+        trainer.remove_callback(printing)
+    for callback in callbacks:  # after that, because ours is a ProgressCallback too
+        trainer.add_callback(callback)
+    if plan.settings.early_stopping_patience is not None:
+        trainer.add_callback(EarlyStoppingCallback(plan.settings.early_stopping_patience))
+    return trainer
+
+
+class VectorTrainer(Trainer):
+    """Trainer, with perplexity beside every loss of a language run and block streams read in their order.
+
+    Attributes:
+        masked_head: set for masked LMs.
+    """
+
+    masked_head: "MaskedHead | None" = None
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        # DataParallel splits the batch, but not the positions.
+        if self.masked_head is None or self.args.n_gpu > 1:
+            return super().compute_loss(model, inputs, *args, **kwargs)
+        with self.masked_head.at(head_positions(inputs["labels"])):
+            return super().compute_loss(model, inputs, *args, **kwargs)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        if isinstance(dataset, BlockStream):
+            return torch.utils.data.SequentialSampler(dataset)
+        return super()._get_train_sampler(train_dataset)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if isinstance(self.train_dataset, BlockStream):
+            for name in ("loss", "eval_loss"):
+                if name in logs:
+                    logs[name.replace("loss", "perplexity")] = perplexity(logs[name])
+        super().log(logs, start_time)
+
+
+def scores(prediction: Any) -> dict[str, float]:
+    """Accuracy and macro-F1 of logits against labels, as Trainer's `compute_metrics`."""
+    from sklearn.metrics import accuracy_score, f1_score  # of which a language run has no need
+
+    logits = (
+        prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
+    )
+    guesses = logits.argmax(axis=-1)
+    return {
+        "accuracy": float(accuracy_score(prediction.label_ids, guesses)),
+        "f1": float(f1_score(prediction.label_ids, guesses, average="macro", zero_division=0)),
+    }
+
+
+def loss_of_whole_batch(
+    outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None, smoothing: float
+) -> torch.Tensor:
+    """Cross-entropy of encoders and classifiers, as Trainer's `compute_loss_func`.
+
+    The sum over this micro-batch is divided by the number of labels in the whole batch, so that a batch
+    weighs the same however it is spread over devices and accumulation steps. The losses inside these models
+    are means over their own micro-batch, which Trainer (transformers 5.23) takes for such shares and adds up.
+
+    Args:
+        outputs: with `logits`, shape (…, classes), or (1, `head_positions` of the labels, classes).
+        labels: shape (…), -100 where there is none.
+        num_items_in_batch: labels in the whole batch (one copy a device under DataParallel); None for one
+            batch on its own.
+        smoothing: label smoothing.
+    """
+    logits = outputs["logits"]
+    if logits.shape[:-1] != labels.shape:
+        labels = labels[head_positions(labels)]
+    total = torch.nn.functional.cross_entropy(
+        logits.view(-1, logits.shape[-1]),
+        labels.view(-1),
+        reduction="mean" if num_items_in_batch is None else "sum",
+        label_smoothing=smoothing,
+    )
+    return total if num_items_in_batch is None else total / torch.as_tensor(num_items_in_batch).sum()
 
 
 def head_positions(labels: torch.Tensor) -> torch.Tensor:
@@ -146,91 +176,3 @@ class MaskedHead:
             return (hidden, *output[1:])
         output["last_hidden_state"] = hidden
         return output
-
-
-class VectorTrainer(Trainer):
-    """Trainer, with perplexity beside every loss of a language run and block streams read in their order.
-
-    Attributes:
-        masked_head: set for masked LMs.
-    """
-
-    masked_head: MaskedHead | None = None
-
-    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        # DataParallel splits the batch, but not the positions.
-        if self.masked_head is None or self.args.n_gpu > 1:
-            return super().compute_loss(model, inputs, *args, **kwargs)
-        with self.masked_head.at(head_positions(inputs["labels"])):
-            return super().compute_loss(model, inputs, *args, **kwargs)
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        dataset = self.train_dataset if train_dataset is None else train_dataset
-        if isinstance(dataset, BlockStream):
-            return torch.utils.data.SequentialSampler(dataset)
-        return super()._get_train_sampler(train_dataset)
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if isinstance(self.train_dataset, BlockStream):
-            for name in ("loss", "eval_loss"):
-                if name in logs:
-                    logs[name.replace("loss", "perplexity")] = perplexity(logs[name])
-        super().log(logs, start_time)
-
-
-def loss_of_whole_batch(
-    outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None, smoothing: float
-) -> torch.Tensor:
-    """Cross-entropy of encoders and classifiers, as Trainer's `compute_loss_func`.
-
-    The sum over this micro-batch is divided by the number of labels in the whole batch, so that a batch
-    weighs the same however it is spread over devices and accumulation steps. The losses inside these models
-    are means over their own micro-batch, which Trainer (transformers 5.23) takes for such shares and adds up.
-
-    Args:
-        outputs: with `logits`, shape (…, classes), or (1, `head_positions` of the labels, classes).
-        labels: shape (…), -100 where there is none.
-        num_items_in_batch: labels in the whole batch (one copy a device under DataParallel); None for one
-            batch on its own.
-        smoothing: label smoothing.
-    """
-    logits = outputs["logits"]
-    if logits.shape[:-1] != labels.shape:
-        labels = labels[head_positions(labels)]
-    total = torch.nn.functional.cross_entropy(
-        logits.view(-1, logits.shape[-1]),
-        labels.view(-1),
-        reduction="mean" if num_items_in_batch is None else "sum",
-        label_smoothing=smoothing,
-    )
-    return total if num_items_in_batch is None else total / torch.as_tensor(num_items_in_batch).sum()
-
-
-def make_trainer(run: Run, callbacks: list[TrainerCallback]) -> VectorTrainer:
-    """Trainer with our callbacks in place of its own printing.
-
-    Raises:
-        UserError: what --report-to names is not there.
-    """
-    if run.settings.early_stopping_patience is not None:
-        callbacks = [*callbacks, EarlyStoppingCallback(run.settings.early_stopping_patience)]
-    try:
-        trainer = VectorTrainer(
-            model=run.model,
-            args=run.arguments,
-            train_dataset=run.train,
-            eval_dataset=run.validation,
-            data_collator=run.collator,
-            processing_class=run.tokenizer,
-            compute_metrics=run.metrics,
-            compute_loss_func=run.loss,
-        )
-    except (RuntimeError, ImportError, ValueError) as error:
-        raise UserError(" ".join(str(error).split())) from error
-    if isinstance(run.settings, ts.LanguageSettings) and run.loss is not None:
-        trainer.masked_head = MaskedHead(run.model)
-    for printing in (ProgressCallback, PrinterCallback):
-        trainer.remove_callback(printing)
-    for callback in callbacks:  # after that, because ours is a ProgressCallback too
-        trainer.add_callback(callback)
-    return trainer

@@ -1,18 +1,16 @@
 """Plain results of lm-eval, made by lm-eval itself, stand in the report's tables."""
 
-import csv
 import json
-import random
 
 import pytest
 import yaml
 
-from taxlt_mergekit.cells.lm_eval import is_results_file, read_lm_eval
-from taxlt_mergekit.cells.store import Parameters
+from taxlt_mergekit.cells.lm_eval import documents, is_results_file, read_lm_eval
+from taxlt_mergekit.cells.store import Documents, Parameters
 from taxlt_mergekit.errors import UserError
 from taxlt_mergekit.paper.catalog import known_tasks
-from tests.helpers.evaluation import SENTIMENT_LABELS, LmEval, make_classifier, write_table
-from tests.report.test_report import run, table
+from tests.helpers.evaluation import SENTIMENT_LABELS, LmEval, make_classifier, random_rows, write_rows
+from tests.helpers.reports import read_table, report
 
 ROWS = 60
 LABELS = ("negative", "neutral", "positive")
@@ -28,18 +26,17 @@ RECIPE = {
 }
 
 
+def made_up(code, split):
+    return random_rows("nusax", ROWS, f"{code} {split}")
+
+
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory):
     """A folder in which a user evaluated two classifiers, one of them also on another language and a part."""
     home = tmp_path_factory.mktemp("home")
-    rng = random.Random(0)
-    for language in ("javanese", "sundanese"):
-        for split in ("train", "valid", "test"):
-            words = [
-                [rng.choice(("good", "bad", "food", "cat", "dog")) for _ in range(4)] for _ in range(ROWS)
-            ]
-            rows = [[str(i), " ".join(text), LABELS[rng.randrange(3)]] for i, text in enumerate(words)]
-            write_table(home / "data" / "nusax" / language / f"{split}.csv", [["id", "text", "label"], *rows])
+    for code in ("jav", "sun"):
+        for split in ("validation", "test"):
+            write_rows(home / "data", "nusax", code, split, made_up(code, split))
     make_classifier(home / TASK_MODEL, SENTIMENT_LABELS, seed=1)
     make_classifier(home / MERGED, SENTIMENT_LABELS, seed=2)
     (home / MERGED / "mergekit_config.yml").write_text(yaml.safe_dump(RECIPE))
@@ -78,9 +75,8 @@ def test_a_task_model_is_model_and_its_labels_are_read(evaluated):
     assert cell.model == "FacebookAI/xlm-roberta-base"
     assert cells["nusax_senti_dev_jav"].split == "dev"
     assert cell.versions.keys() == {"lm_eval", "transformers"}
-    with open(evaluated / "data" / "nusax" / "javanese" / "test.csv", newline="") as file:
-        targets = [LABELS.index(row["label"]) for row in csv.DictReader(file)]
-    assert list(cell.documents.target) == targets
+    labels = [row["label"] for row in made_up("jav", "test")]
+    assert list(cell.documents.target) == [LABELS.index(label) for label in labels]
     right = sum(map(int.__eq__, cell.documents.target, cell.documents.prediction))
     assert cell.metrics["acc"] == pytest.approx(right / ROWS)
     assert {"acc", "acc_stderr", "f1_macro", "f1_macro_stderr"} <= cell.metrics.keys()
@@ -107,8 +103,8 @@ def test_the_report_compares_them_with_intervals(evaluated, tmp_path):
         "--against",
         "paper",
     )
-    text = run(evaluated / "results", *arguments).stdout
-    rows = table(tmp_path / "scores_nusax_xlm-roberta-base_test.csv")
+    text = report(evaluated / "results", *arguments).stdout
+    rows = read_table(tmp_path / "scores_nusax_xlm-roberta-base_test.csv")
     assert list(rows) == ["MODEL", "MODEL + TGT", "jav_plus_tgt"]
     for variant, folder in (
         ("MODEL", "vectors__xlm-roberta-base__task__smsa"),
@@ -118,7 +114,7 @@ def test_the_report_compares_them_with_intervals(evaluated, tmp_path):
         score = json.loads(path.read_text())["results"]["nusax_senti_jav"]["f1_macro,none"]
         assert float(rows[variant]["JAV"]) == pytest.approx(100 * score, abs=1e-4)
     assert rows["MODEL + TGT"]["SUN"] == ""
-    differences = table(tmp_path / "differences_nusax_xlm-roberta-base_test.csv")
+    differences = read_table(tmp_path / "differences_nusax_xlm-roberta-base_test.csv")
     low, high = (float(differences["JAV"][f"MODEL + TGT {end}"]) for end in ("low", "high"))
     assert low < high
     assert "No interval" not in text
@@ -128,8 +124,8 @@ def test_the_report_compares_them_with_intervals(evaluated, tmp_path):
 def test_a_label_names_a_model_by_its_path_or_its_results(evaluated, tmp_path):
     for path in (MERGED, evaluated / "results" / "merged__jav_plus_tgt"):
         arguments = ("--output", tmp_path, "--resamples", "100", "--model", "xlm-roberta-base")
-        run(evaluated / "results", *arguments, "--label", f"{path}=my merge")
-        rows = table(tmp_path / "scores_nusax_xlm-roberta-base_test.csv")
+        report(evaluated / "results", *arguments, "--label", f"{path}=my merge")
+        rows = read_table(tmp_path / "scores_nusax_xlm-roberta-base_test.csv")
         assert list(rows) == ["MODEL", "my merge"]
         assert rows["my merge"]["SUN"] != ""
 
@@ -144,9 +140,9 @@ def test_without_samples_there_are_scores_but_no_intervals(evaluated, tmp_path):
     for path in (evaluated / "results").rglob("results_*.json"):
         (tmp_path / path.parent.name).mkdir()
         (tmp_path / path.parent.name / path.name).write_bytes(path.read_bytes())
-    text = run(tmp_path, "--model", "xlm-roberta-base").stdout
+    text = report(tmp_path, "--model", "xlm-roberta-base").stdout
     assert "No interval for MODEL on jav, sun: labels by document are missing." in text
-    assert len(table(tmp_path / "report" / "scores_nusax_xlm-roberta-base_test.csv")) == 3
+    assert len(read_table(tmp_path / "report" / "scores_nusax_xlm-roberta-base_test.csv")) == 3
 
 
 def test_of_two_runs_the_later_counts(evaluated, tmp_path):
@@ -155,8 +151,8 @@ def test_of_two_runs_the_later_counts(evaluated, tmp_path):
     for day, score in (("2031-01-02", 0.625), ("2031-01-01", 0.5)):
         run_["results"]["nusax_senti_jav"]["f1_macro,none"] = score
         (tmp_path / f"results_{day}T00-00-00.000000.json").write_text(json.dumps(run_))
-    run(tmp_path, "--model", "xlm-roberta-base")
-    rows = table(tmp_path / "report" / "scores_nusax_xlm-roberta-base_test.csv")
+    report(tmp_path, "--model", "xlm-roberta-base")
+    rows = read_table(tmp_path / "report" / "scores_nusax_xlm-roberta-base_test.csv")
     assert rows["MODEL + TGT"]["JAV"] == "62.5000"
 
 
@@ -165,7 +161,7 @@ def test_a_damaged_samples_file_is_named(evaluated, tmp_path):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (samples,) = tmp_path.glob("samples_nusax_senti_jav_*.jsonl")
     samples.write_text(samples.read_text()[:-40])
-    done = run(tmp_path, code=1)
+    done = report(tmp_path, code=1)
     assert f"Error: {samples}: not a samples file of lm_eval" in done.stderr
 
 
@@ -196,6 +192,56 @@ def test_the_variant_is_read_from_the_models_name(tmp_path, name, language, expe
     path.write_text(json.dumps(results))
     (cell,) = read_lm_eval(path)
     assert (cell.variant, cell.model) == expected
+
+
+def sample(number, target, *scores, choices=("no", "yes"), filter="none"):
+    """One document as lm-eval has it in memory."""
+    return {
+        "doc_id": number,
+        "target": target,
+        "arguments": [("a question", f" {choice}") for choice in choices],
+        "filtered_resps": [(score, False) for score in scores],
+        "filter": filter,
+    }
+
+
+SAMPLES = [
+    sample(1, "yes", -3.0, -0.5),
+    sample(0, 0, -1.0, -1.0),
+    sample(0, 1, -9.0, -1.0, filter="second"),
+    sample(1, 0, -9.0, -1.0, filter="second"),
+]
+
+
+def test_labels_are_counted_in_the_order_of_documents_from_numbers_and_from_texts():
+    found = documents(SAMPLES, lambda sample: ["no", "yes"])
+    assert found == Documents(target=[0, 1], prediction=[0, 1])
+
+
+@pytest.mark.parametrize("choices", [["no", "yes"], "{{choices}}"])
+def test_samples_that_were_written_tell_the_same_as_those_in_memory(tmp_path, choices):
+    """lm-eval writes targets and scores as texts, and the choices with the requests alone."""
+    date = "2031-01-01T00-00-00.000000"
+    lines = []
+    for one in SAMPLES:
+        requests = {
+            f"gen_args_{i}": {f"arg_{j}": text for j, text in enumerate(pair)}
+            for i, pair in enumerate(one["arguments"])
+        }
+        scores = [[str(score), str(greedy)] for score, greedy in one["filtered_resps"]]
+        written = {"target": str(one["target"]), "arguments": requests, "filtered_resps": scores}
+        lines.append(json.dumps(one | written) + "\n")
+    (tmp_path / f"samples_t_{date}.jsonl").write_text("".join(lines))
+    config = {"output_type": "multiple_choice", "doc_to_choice": choices}
+    run_ = {"results": {"t": {"acc,none": 0.5}}, "configs": {"t": config}, "model_name": "m"}
+    (tmp_path / f"results_{date}.json").write_text(json.dumps(run_))
+    (cell,) = read_lm_eval(tmp_path / f"results_{date}.json")
+    assert cell.documents == documents(SAMPLES, lambda sample: ["no", "yes"])
+
+
+@pytest.mark.parametrize("target", [[0, 1], "maybe", None])
+def test_a_document_without_one_right_choice_has_no_label(target):
+    assert documents([sample(0, target, -1.0, -2.0)], lambda sample: ["no", "yes"]) is None
 
 
 def describe(folder, recipe, task="t"):

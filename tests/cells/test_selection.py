@@ -4,7 +4,7 @@ import pytest
 
 from taxlt_mergekit.cells.selection import best_parameters, complete, grid, in_mean, metric_of
 from taxlt_mergekit.cells.store import Parameters
-from tests.cells.test_store import make_cell
+from tests.helpers.cells import make_cell
 
 
 def cells(scores: dict[float, dict[str, float]], **fields):

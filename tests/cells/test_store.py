@@ -7,24 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from taxlt_mergekit.cells.store import CELLS_FILE, Cell, Documents, Parameters, append_cell, read_cells
+from taxlt_mergekit.cells.store import CELLS_FILE, Parameters, append_cell, read_cells
 from taxlt_mergekit.errors import UserError
-
-
-def make_cell(key: str = "a", **fields) -> Cell:
-    defaults = {
-        "recipe": "merge_configs/quy_plus_tgt.yml",
-        "benchmark": "americas_nli",
-        "language": "quy",
-        "variant": "plus_tgt",
-        "model": "FacebookAI/xlm-roberta-base",
-        "parameters": Parameters(target_weight=0.9),
-        "split": "dev",
-        "task": "americas_nli_dev_quy",
-        "metrics": {"acc": 0.5, "acc_stderr": 0.01},
-        "documents": Documents(target=[0, 1, 2], prediction=[0, 1, 1]),
-    }
-    return Cell(key=key, **(defaults | fields))
+from tests.helpers.cells import make_cell
 
 
 def test_cells_come_back_and_a_later_one_replaces_an_earlier(tmp_path):
@@ -48,6 +33,21 @@ def test_a_line_is_what_the_documentation_says(tmp_path):
     }
     assert row["documents"] == {"target": [0, 1, 2], "prediction": [0, 1, 1]}
     assert row["seconds"] == {"merge": None, "evaluate": None}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "weight"),
+    [
+        ({}, None),
+        ({"target_weight": 0.9}, 0.9),
+        ({"source_weight": 0.3, "target_weight": 0.3, "density": 0.2}, 0.3),
+        ({"source_weight": 0.3, "target_weight": 0.9}, None),
+    ],
+)
+def test_one_weight_and_whole_vectors(parameters, weight):
+    found = Parameters(**parameters)
+    assert found.weight == weight
+    assert found.dense == Parameters(**{name: of for name, of in parameters.items() if "weight" in name})
 
 
 def test_a_folder_without_cells_has_none(tmp_path):

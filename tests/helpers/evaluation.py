@@ -5,14 +5,19 @@ imported and its ten thousand task files indexed, which takes ten seconds otherw
 """
 
 import contextlib
+import importlib.util
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
 
+from taxlt_mergekit.paper import catalog
 from tests.helpers.hosts import Outcome
 
+BUILT_IN = Path(importlib.util.find_spec("lm_eval").origin).parent / "tasks"
+CLASSIFIER = ["--model", "hf-seq-cls", "--model_args"]
 NLI_LABELS = ["Contradiction", "ENTAILMENT", "neutral"]  # neither the data's order nor its case
 SENTIMENT_LABELS = ["POS", "NEU", "NEG"]
 TEXTS = ["good bad food", "the cat sat on the mat", "a dog did not bark", "abcdefghijklmnopqrstuvwxyz,.?!'"]
@@ -87,6 +92,40 @@ def write_table(path, rows):
         path.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
 
 
+def write_rows(root, benchmark, code, split, rows):
+    """Rows (the benchmark's input columns, `label`) as the benchmark's own files have them, below `root`."""
+    entry = catalog.load().benchmarks[benchmark]
+    path = root / entry.fill(entry.files[split][0], code)
+    if benchmark == "marc":
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stars = {"negative": "1", "positive": "5"}
+        reviews = [
+            {"stars": stars[row["label"]], "review_title": row["title"], "review_body": row["body"]}
+            for row in rows
+        ]
+        path.write_text("".join(json.dumps(review) + "\n" for review in reviews))
+        return
+    more = {"xnli": [], "nusax": ["id"], "americas_nli": ["id", "language"]}[benchmark]
+    header = [*more, *entry.inputs, "label"]
+    table = [{"id": str(number), "language": code} | row for number, row in enumerate(rows)]
+    write_table(path, [header, *([row[name] for name in header] for row in table)])
+
+
+def random_rows(benchmark, count, seed):
+    """Rows for `write_rows`: four to forty random words, and a random label."""
+    entry, draw = catalog.load().benchmarks[benchmark], random.Random(seed)
+    syllables = ["ka", "lu", "mi", "to", "ren", "sa", "po", "ni"]
+
+    def text():
+        return " ".join(
+            "".join(draw.choices(syllables, k=draw.randint(1, 3))) for _ in range(draw.randint(4, 40))
+        )
+
+    return [
+        {name: text() for name in entry.inputs} | {"label": draw.choice(entry.labels)} for _ in range(count)
+    ]
+
+
 def plain_scores(folder, texts, max_length=None):
     """Log-probabilities (documents, labels) from transformers alone, one document at a time."""
     import torch
@@ -104,12 +143,13 @@ def plain_scores(folder, texts, max_length=None):
 
 
 class LmEval:
-    """The `lm_eval` command; see this module's docstring."""
+    """The `lm_eval` command, with no data but those that a call names; see this module's docstring."""
 
     def __init__(self):
         self._server = subprocess.Popen(
             [sys.executable, "-m", __name__],
             cwd=Path(__file__).parents[2],
+            env={name: value for name, value in os.environ.items() if name != "TAXLT_DATA"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -131,6 +171,19 @@ def results(folder):
     """lm-eval's results JSON under an --output_path."""
     (path,) = Path(folder).glob("**/results_*.json")
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def samples(folder, task):
+    """lm-eval's samples of a task under an --output_path, one a document."""
+    (path,) = Path(folder).glob(f"**/samples_{task}_2*.jsonl")
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def log_probabilities(logged):
+    """Those of samples (documents, choices); lm-eval writes them as strings."""
+    import torch
+
+    return torch.tensor([[float(score) for [[score, _]] in sample["resps"]] for sample in logged])
 
 
 def _serve():

@@ -1,5 +1,6 @@
 """`taxlt train` in this process, on a small model and a made-up language."""
 
+import json
 import os
 import random
 import signal
@@ -10,6 +11,9 @@ import pytest
 from safetensors.torch import load_file
 
 from taxlt_mergekit.cli import main
+from taxlt_mergekit.train import command
+from taxlt_mergekit.train.settings import Settings, TaskSettings
+from tests.helpers.evaluation import write_rows, write_table
 from tests.helpers.hosts import Outcome
 from tests.helpers.tiny_models import tiny_xlmr
 
@@ -31,6 +35,36 @@ def refused(*arguments: object, kind: str = "language") -> str:
     assert outcome.last_line.startswith("Error: ")
     assert "Traceback" not in outcome.stderr
     return outcome.last_line
+
+
+def settings_of(*arguments: str, kind: str = "language") -> Settings:
+    """The settings that a command line means."""
+    found = []
+
+    def callback(config: Path | None, resume: bool, **given: object) -> None:
+        found.append(command.collect(kind, click.get_current_context(), given, config))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(getattr(command, kind), "callback", callback)
+        getattr(command, kind).main(list(arguments), standalone_mode=False)
+    return found[0]
+
+
+def own_rows(**changes: object) -> TaskSettings:
+    """Settings of `taxlt train task` that name these rows."""
+    return TaskSettings(model="m", **changes)
+
+
+def history(folder: Path) -> list[dict]:
+    """The evaluations of a finished run."""
+    state = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+    return [entry for entry in state["log_history"] if "eval_loss" in entry]
+
+
+def table_rows(markdown: str) -> list[list[str]]:
+    """The cells of all tables, a list a line, without their padding."""
+    lines = [line for line in markdown.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
 def signal_at(monkeypatch: pytest.MonkeyPatch, step: int, number: int = signal.SIGINT) -> None:
@@ -66,10 +100,41 @@ def sentences(count: int, seed: int = 0) -> list[str]:
     return lines
 
 
+def smsa_and_nusax(folder: Path) -> tuple[list, list]:
+    """SMSA and NusaX below `folder`, in the form of their files, with made-up words.
+
+    NusaX is Indonesian (all parts) and Madurese (its test set), and has capitals and full stops. Of SMSA's 60
+    rows a part, lower-cased and split into words, 12 are in NusaX: six as they are, six with two words more.
+
+    Returns:
+        The rows (text, label) of SMSA's training part that are in NusaX, and those that are not.
+    """
+    draw, labels = random.Random(2), ("negative", "neutral", "positive")
+    syllables = [first + second for first in "bdgklmnprst" for second in "aeiou"]
+    words = ["".join(draw.choices(syllables, k=draw.randint(2, 4))) for _ in range(400)]
+    lines = [" ".join(draw.choices(words, k=draw.randint(8, 20))) for _ in range(156)]
+    in_nusax, others = lines[:60], iter(lines[60:])
+    for at, part in enumerate(("train", "validation", "test")):
+        for code in ("ind", "mad") if part == "test" else ("ind",):
+            texts = [f"{line.capitalize()}." for line in in_nusax[20 * at : 20 * at + 20]]
+            rows = [{"text": text, "label": labels[number % 3]} for number, text in enumerate(texts)]
+            write_rows(folder, "nusax", code, part, rows)
+    found = {}
+    for part, own in (("train", in_nusax[:30]), ("valid", in_nusax[30:])):
+        texts = [[*own[:6], *(f"{line} ka lu" for line in own[6:12])], [next(others) for _ in range(48)]]
+        found[part] = [[[f"{text} .", draw.choice(labels)] for text in kind] for kind in texts]
+        rows = found[part][0] + found[part][1]
+        draw.shuffle(rows)
+        write_table(folder / "smsa" / f"{part}.tsv", rows)
+    copied, kept = found["train"]
+    return copied, kept
+
+
 @pytest.fixture(scope="session")
 def small_cache(tmp_path_factory) -> None:
     """The cache of data sets in a temporary folder, one thread, and no hub."""
     import datasets
+    import huggingface_hub
     import torch
 
     patch = pytest.MonkeyPatch()
@@ -77,6 +142,8 @@ def small_cache(tmp_path_factory) -> None:
     patch.setattr(datasets.config, "HF_DATASETS_CACHE", folder)
     patch.setenv("HF_DATASETS_CACHE", str(folder))
     patch.setenv("HF_HUB_OFFLINE", "1")
+    patch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    patch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

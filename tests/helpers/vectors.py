@@ -26,9 +26,10 @@ def make_vectors(folder: Path, texts: list[str], labels: list[str], languages: l
     models = {f"task/{task}": head} | {f"lang/{code}": start for code in languages}
     original = {name: parameter.detach().clone() for name, parameter in weights.items()}
     for name, model in models.items():
+        size = 0.02 if model is head else 0.004  # larger language vectors end in one label for all texts
         for key, parameter in model.named_parameters():
             if key in original:
-                parameter.data.copy_(original[key] + 0.02 * torch.randn_like(parameter))
+                parameter.data.copy_(original[key] + size * torch.randn_like(parameter))
             else:
                 parameter.data.add_(torch.randn_like(parameter))
         if model is head:

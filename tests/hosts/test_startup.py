@@ -1,17 +1,14 @@
 """The hook at interpreter start: from a wheel in an environment of its own, on and off, whole and broken."""
 
-import gc
 import shutil
 import subprocess
 import sys
 import sysconfig
 import venv
-import weakref
 from pathlib import Path
 
 import pytest
 
-from taxlt_mergekit.process import ImportsStay
 from tests.helpers.hosts import console
 
 ROOT = Path(__file__).parents[2]
@@ -131,49 +128,6 @@ def test_the_explicit_road():
         TAXLT_NO_AUTOLOAD="1",
     )
     assert off.code != 0 and "Unimplemented merge method" in off.stderr
-
-
-def test_what_an_import_makes_is_old_afterwards_and_can_still_be_collected():
-    class Ring:
-        def __init__(self):
-            self.itself = self
-
-    with ImportsStay():
-        assert not gc.isenabled()
-        ring = Ring()
-        with ImportsStay():  # one host module imports another
-            pass
-        assert not gc.isenabled()
-    assert gc.isenabled() and gc.get_freeze_count() == 0
-    assert not any(found is ring for found in gc.get_objects(generation=0))
-    gone = weakref.ref(ring)
-    del ring
-    gc.collect()
-    assert gone() is None
-
-
-def test_what_somebody_else_froze_stays_frozen():
-    gc.freeze()
-    try:
-        frozen = gc.get_freeze_count()
-        with ImportsStay():
-            pass
-        assert gc.get_freeze_count() >= frozen - 100  # objects that came to their end meanwhile
-    finally:
-        gc.unfreeze()
-
-
-@pytest.mark.parametrize("command", ["mergekit.scripts.run_yaml", "taxlt_mergekit.cli"])
-def test_a_command_ends_without_a_last_search_for_garbage(command, tmp_path):
-    script = (
-        f"import atexit, gc, sys; atexit.register(lambda: print('frozen', gc.get_freeze_count() > 0))\n"
-        f"import {command} as module\n"
-        f"module.main(sys.argv[1:])"
-    )
-    arguments = ["none.yml", "out"] if "yaml" in command else ["report", "none"]
-    outcome = console("python", "-c", script, *arguments, cwd=tmp_path)
-    assert outcome.code != 0 and "Traceback" not in outcome.stderr
-    assert outcome.stdout.strip() == "frozen True"
 
 
 def test_importing_our_modules_before_the_host():

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.helpers.families import build
 from tests.helpers.hosts import console, mergekit_yaml
-from tests.merge.test_merge import recipe, tensors
+from tests.helpers.merging import recipe, tensors
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import yaml
 from mergekit.config import MergeConfiguration
 
 from taxlt_mergekit.merge.recipe import check_recipe
-from taxlt_mergekit.paper.catalog import load
+from taxlt_mergekit.paper import catalog
 from taxlt_mergekit.paper.recipes import recipe_files
 from tests.helpers.hosts import console
 
@@ -49,7 +49,7 @@ def test_every_recipe_is_valid_and_opens_with_a_comment():
     for name, text in recipe_files():
         config = MergeConfiguration.model_validate(yaml.safe_load(text))
         cast = check_recipe(config, text)
-        assert str(cast.base) in {model.id for model in load().models.values()}, name
+        assert str(cast.base) in {model.id for model in catalog.load().models.values()}, name
         assert str(cast.task).startswith("vectors/"), name
         assert text.startswith("# "), name
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from taxlt_mergekit.errors import UserError
 from taxlt_mergekit.paper import catalog
-from taxlt_mergekit.paper.rows import benchmark_rows, labelled, read_table
+from taxlt_mergekit.paper.rows import benchmark_rows, hub_rows, labelled, read_table
 from tests.helpers.evaluation import write_table
 
 NLI = ["entailment", "neutral", "contradiction"]
@@ -146,6 +146,26 @@ def test_rows_of_the_hub_are_those_of_the_files_whatever_its_label_order(folder,
     assert calls[1][2]["data_files"]["test"].endswith("/datasets/sentiment/acehnese/test.csv")
 
 
+def test_a_row_of_the_hub_without_a_label_says_so(monkeypatch):
+    rows = labelled([{"text": "a", "label": "neutral"}], ["text"], NLI, "hub").add_item(
+        {"text": "b", "label": -1}
+    )
+    monkeypatch.setattr(datasets, "load_dataset", lambda path, **options: rows)
+    assert [row["label"] for row in hub_rows("someone/nli", "NLI", split="train")] == ["neutral", "-"]
+
+
+def test_a_hub_that_does_not_answer_is_one_line(monkeypatch):
+    def load_dataset(path, **options):
+        raise ConnectionError("no\n  network")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.delenv("TAXLT_DATA", raising=False)
+    assert refusal("xnli", "de") == (
+        "XNLI, German, test: the hub did not give it (ConnectionError: no network); go online, or set "
+        "TAXLT_DATA=DIR to read files (layout: docs/evaluate.md)"
+    )
+
+
 @given(st.permutations(NLI), st.lists(st.sampled_from(NLI), min_size=1))
 def test_labels_keep_their_names_whatever_their_order(order, names):
     rows = labelled([{"text": "x", "label": name} for name in names], ["text"], order, "memory")
@@ -163,6 +183,7 @@ def test_tsv_gives_every_text_back(tmp_path_factory, rows):
     assert [(row["b"], row["a"]) for row in read_table(path, ["b", "a"])] == [(b, a) for a, b in rows]
 
 
+@pytest.mark.real_data
 def test_real_files_have_the_rows_and_labels_they_are_known_for(real_data, monkeypatch):
     monkeypatch.setenv("TAXLT_DATA", str(real_data))
     sizes = dict.fromkeys(catalog.load().benchmarks["americas_nli"].languages, 743)

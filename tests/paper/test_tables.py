@@ -2,11 +2,11 @@
 
 import pytest
 
-from taxlt_mergekit.paper import catalog
-from taxlt_mergekit.paper import tables as paper
+from taxlt_mergekit.paper import catalog, tables
+from taxlt_mergekit.paper.tables import Figure, printed_factor, printed_mean, printed_score, printed_score_at
 from taxlt_mergekit.paper.variants import VARIANTS
 
-SCORES = paper.paper().scores
+SCORES = tables.load().scores
 ROWS = [pytest.param(table, name, id=f"{table.table}-{name}") for table in SCORES for name in table.rows]
 
 
@@ -26,7 +26,7 @@ def test_all_tables_are_there_with_the_catalogs_languages():
 
 
 def test_table_4_is_the_averages_of_table_8():
-    (four,) = paper.paper().means
+    (four,) = tables.load().means
     for name, row in four.rows.items():
         for benchmark, value in row.items():
             (eight,) = [t for t in SCORES if (t.benchmark, t.model) == (benchmark, four.model)]
@@ -35,31 +35,31 @@ def test_table_4_is_the_averages_of_table_8():
 
 
 def test_table_9_is_the_best_of_table_3():
-    (three,) = paper.paper().scaling
+    (three,) = tables.load().scaling
     assert list(three.rows) == [round(0.1 * step, 1) for step in range(1, 11)]
     for benchmark in catalog.load().benchmarks:
         best = max(three.rows, key=lambda factor: three.rows[factor][benchmark])
-        assert paper.scaling_factor(benchmark, three.model, three.variant).value == best
+        assert printed_factor(benchmark, three.model, three.variant).value == best
 
 
 def test_figures_are_found_with_their_tables_number():
-    assert paper.score("americas_nli", "base", "plus_tgt", "quy") == paper.Figure(value=64.93, table="2b")
-    assert paper.score("americas_nli", "large", "plus_tgt", "quy") == paper.Figure(value=66.53, table="8a")
-    assert paper.score("marc", "base", "minus_src_plus_tgt", "ja") == paper.Figure(value=78.55, table="7")
-    assert paper.score("marc", "large", "model", "ja") is None
-    assert paper.score("nusax", "base", "model", "ind") is None
-    assert paper.scaling("nusax", "base", "plus_src_plus_tgt", 0.1 * 7) == paper.Figure(value=81.1, table="3")
-    assert paper.scaling("nusax", "base", "plus_tgt", 0.7) is None
-    assert paper.scaling_factor("nusax", "large", "plus_src") == paper.Figure(value=0.2, table="9b")
+    assert printed_score("americas_nli", "base", "plus_tgt", "quy") == Figure(value=64.93, table="2b")
+    assert printed_score("americas_nli", "large", "plus_tgt", "quy") == Figure(value=66.53, table="8a")
+    assert printed_score("marc", "base", "minus_src_plus_tgt", "ja") == Figure(value=78.55, table="7")
+    assert printed_score("marc", "large", "model", "ja") is None
+    assert printed_score("nusax", "base", "model", "ind") is None
+    assert printed_score_at("nusax", "base", "plus_src_plus_tgt", 0.1 * 7) == Figure(value=81.1, table="3")
+    assert printed_score_at("nusax", "base", "plus_tgt", 0.7) is None
+    assert printed_factor("nusax", "large", "plus_src") == Figure(value=0.2, table="9b")
 
 
 def test_a_mean_is_the_printed_one_or_that_of_the_languages_asked_for():
     everything = catalog.load().benchmarks["americas_nli"].languages
-    assert paper.mean("americas_nli", "base", "plus_src_plus_tgt", everything).value == 47.80
-    some = paper.mean("americas_nli", "base", "plus_tgt", ["quy", "gn"])
+    assert printed_mean("americas_nli", "base", "plus_src_plus_tgt", everything).value == 47.80
+    some = printed_mean("americas_nli", "base", "plus_tgt", ["quy", "gn"])
     assert some.value == pytest.approx((64.93 + 59.87) / 2)
-    assert paper.mean("americas_nli", "base", "plus_tgt", ["quy", "xx"]) is None
-    assert paper.mean("americas_nli", "base", "plus_tgt", []) is None
+    assert printed_mean("americas_nli", "base", "plus_tgt", ["quy", "xx"]) is None
+    assert printed_mean("americas_nli", "base", "plus_tgt", []) is None
 
 
 @pytest.mark.parametrize(

@@ -38,13 +38,13 @@ def test_draws_are_scikit_learns_on_the_explicit_resamples(metric, monkeypatch):
     target = rng.integers(3, size=25)
     model, other = random_documents(rng, target, 0.2), random_documents(rng, target, 0.7)
     drawn = []
-    draw = bootstrap._document_weights
+    draw = bootstrap.document_weights
 
     def recorded(*arguments):
         drawn.append(draw(*arguments))
         return drawn[-1]
 
-    monkeypatch.setattr(bootstrap, "_document_weights", recorded)
+    monkeypatch.setattr(bootstrap, "document_weights", recorded)
     draws = bootstrap.resampled_differences(
         {"quy": {None: model}}, {"plus_tgt": {"quy": {None: other}}}, metric, 200, seed=1
     )["plus_tgt"]["quy"]

@@ -3,8 +3,6 @@
 import csv
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from xml.etree import ElementTree
@@ -13,9 +11,11 @@ import numpy as np
 import pytest
 
 from taxlt_mergekit.cells.store import CELLS_FILE, Cell, Documents, append_cell
-from taxlt_mergekit.paper import tables as paper
+from taxlt_mergekit.paper.tables import printed_score
 from taxlt_mergekit.report import bootstrap
-from tests.cells.test_store import make_cell
+from tests.helpers.cells import make_cell
+from tests.helpers.hosts import console
+from tests.helpers.reports import read_table, report
 
 LANGUAGES = ("aym", "gn", "quy")
 N = 120
@@ -23,17 +23,6 @@ TARGETS = {
     split: tuple(np.random.default_rng(i).integers(3, size=N).tolist())
     for i, split in enumerate(("dev", "test"))
 }
-
-
-def run(*arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess:
-    done = subprocess.run(
-        [sys.executable, "-m", "taxlt_mergekit", "report", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
 
 
 def cell(variant: str, split: str, language: str, right: int, seed: int | None = None, **parameters) -> Cell:
@@ -93,15 +82,9 @@ def grid_cells() -> list[Cell]:
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory) -> tuple[str, Path]:
     folder = write_cells(tmp_path_factory.mktemp("results") / "plus_tgt", grid_cells())
-    done = run(folder.parent, "--against", "paper", "--resamples", "500")
+    done = report(folder.parent, "--against", "paper", "--resamples", "500")
     assert f"Wrote {folder.parent / 'report' / 'report.md'}" in done.stderr
     return done.stdout, folder.parent / "report"
-
-
-def table(path: Path) -> dict[str, dict[str, str]]:
-    with open(path, encoding="utf-8", newline="") as file:
-        rows = list(csv.reader(file))
-    return {row[0]: dict(zip(rows[0][1:], row[1:], strict=True)) for row in rows[1:]}
 
 
 def test_what_is_printed_is_what_is_written(reported):
@@ -113,7 +96,7 @@ def test_what_is_printed_is_what_is_written(reported):
 
 def test_the_test_table_shows_the_factor_that_validation_chose(reported):
     text, folder = reported
-    rows = table(folder / "scores_americas_nli_xlm-roberta-base_test.csv")
+    rows = read_table(folder / "scores_americas_nli_xlm-roberta-base_test.csv")
     assert list(rows) == ["MODEL", "MODEL + TGT"]
     for i, code in enumerate(("AYM", "GN", "QUY")):
         assert float(rows["MODEL"][code]) == pytest.approx(100 * (40 + i) / N, abs=1e-4)
@@ -128,7 +111,7 @@ def test_the_test_table_shows_the_factor_that_validation_chose(reported):
 
 def test_differences_are_those_of_the_bootstrap(reported):
     text, folder = reported
-    rows = table(folder / "differences_americas_nli_xlm-roberta-base_test.csv")
+    rows = read_table(folder / "differences_americas_nli_xlm-roberta-base_test.csv")
     by_key = {
         (c.variant, c.language, c.parameters.target_weight): c for c in grid_cells() if c.split == "test"
     }
@@ -166,7 +149,7 @@ def test_the_paper_stands_beside_with_its_table_and_the_same_languages(reported)
 
 def test_scores_by_scaling_factor(reported):
     _, folder = reported
-    rows = table(folder / "scaling_plus_tgt_xlm-roberta-base.csv")
+    rows = read_table(folder / "scaling_plus_tgt_xlm-roberta-base.csv")
     assert {weight: float(row["AmericasNLI accuracy (%)"]) for weight, row in rows.items()} == pytest.approx(
         {
             "0.1": 100 * (50 + 76 + 52) / 3 / N,
@@ -175,14 +158,14 @@ def test_scores_by_scaling_factor(reported):
         },
         abs=1e-4,
     )
-    row = table(folder / "scaling_plus_src_plus_tgt_xlm-roberta-base.csv")["0.2"]
+    row = read_table(folder / "scaling_plus_src_plus_tgt_xlm-roberta-base.csv")["0.2"]
     assert float(row["paper, table 3"]) == 40.02
     assert float(row["difference"]) == pytest.approx(float(row["AmericasNLI accuracy (%)"]) - 40.02, abs=2e-4)
 
 
 def test_chosen_factors_beside_table_9(reported):
     _, folder = reported
-    rows = table(folder / "chosen_xlm-roberta-base.csv")
+    rows = read_table(folder / "chosen_xlm-roberta-base.csv")
     assert rows == {
         "MODEL + TGT": {"AmericasNLI": "0.2", "paper, table 9a": "0.9"},
         "MODEL + SRC + TGT": {"AmericasNLI": "0.2", "paper, table 9a": "0.8"},
@@ -191,7 +174,7 @@ def test_chosen_factors_beside_table_9(reported):
 
 def test_the_figure_by_density_and_its_numbers(reported):
     _, folder = reported
-    rows = table(folder / "density_plus_tgt_xlm-roberta-base.csv")
+    rows = read_table(folder / "density_plus_tgt_xlm-roberta-base.csv")
     assert {k: float(row["AmericasNLI top-k"]) for k, row in rows.items()} == pytest.approx(
         {"5": 100 * 58 / N, "50": 100 * 62 / N, "dense": 100 * 208 / 3 / N, "MODEL": 100 * 41 / N}, abs=1e-4
     )
@@ -222,7 +205,7 @@ def test_all_scores_are_there_for_other_programs(reported):
 
 def test_the_same_results_give_the_same_files(reported, tmp_path):
     _, folder = reported
-    run(folder.parent, "--against", "paper", "--resamples", "500", "--output", tmp_path)
+    report(folder.parent, "--against", "paper", "--resamples", "500", "--output", tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in folder.iterdir())
     for path in tmp_path.iterdir():
         assert path.read_bytes() == (folder / path.name).read_bytes(), path.name
@@ -230,36 +213,38 @@ def test_the_same_results_give_the_same_files(reported, tmp_path):
 
 def test_a_factor_for_each_language(tmp_path):
     cells = [*grid_cells(), cell("plus_tgt", "test", "gn", 99, target_weight=0.1)]
-    done = run(write_cells(tmp_path, cells), "--select-per", "language", "--resamples", "100")
-    rows = table(tmp_path / "report" / "scores_americas_nli_xlm-roberta-base_test.csv")
+    done = report(write_cells(tmp_path, cells), "--select-per", "language", "--resamples", "100")
+    rows = read_table(tmp_path / "report" / "scores_americas_nli_xlm-roberta-base_test.csv")
     assert float(rows["MODEL + TGT"]["GN"]) == pytest.approx(100 * 99 / N, abs=1e-4)
     assert float(rows["MODEL + TGT"]["QUY"]) == pytest.approx(100 * 68 / N, abs=1e-4)
     assert "λ: MODEL + TGT aym 0.2, gn 0.1, quy 0.2." in done.stdout
-    chosen = table(tmp_path / "report" / "chosen_americas_nli_xlm-roberta-base.csv")
+    chosen = read_table(tmp_path / "report" / "chosen_americas_nli_xlm-roberta-base.csv")
     assert chosen["MODEL + TGT"] == {"AYM": "0.2", "GN": "0.1", "QUY": "0.2"}
-    by_language = table(tmp_path / "report" / "scaling_plus_tgt_xlm-roberta-base_americas_nli.csv")
+    by_language = read_table(tmp_path / "report" / "scaling_plus_tgt_xlm-roberta-base_americas_nli.csv")
     assert float(by_language["0.1"]["GN"]) == pytest.approx(100 * 76 / N, abs=1e-4)
 
 
 def test_a_language_that_was_not_tested_at_its_factor_is_named(tmp_path):
-    text = run(write_cells(tmp_path, grid_cells()), "--select-per", "language", "--resamples", "100").stdout
+    text = report(
+        write_cells(tmp_path, grid_cells()), "--select-per", "language", "--resamples", "100"
+    ).stdout
     assert "MODEL + TGT: no test scores at the chosen λ of gn 0.1." in text
     assert "MODEL + TGT has no mean: gn missing." in text
 
 
 def test_without_test_scores_the_validation_scores_are_shown_and_named(tmp_path):
     cells = [one for one in grid_cells() if one.split == "dev"]
-    done = run(write_cells(tmp_path, cells), "--resamples", "100", "--against", "paper")
+    done = report(write_cells(tmp_path, cells), "--resamples", "100", "--against", "paper")
     assert "### AmericasNLI: accuracy (%), validation" in done.stdout
     assert "none to set beside validation scores" in done.stdout
-    rows = table(tmp_path / "report" / "scores_americas_nli_xlm-roberta-base_dev.csv")
+    rows = read_table(tmp_path / "report" / "scores_americas_nli_xlm-roberta-base_dev.csv")
     assert list(rows) == ["MODEL", "MODEL + TGT", "MODEL + SRC + TGT"]
 
 
 def test_the_split_that_is_asked_for(tmp_path):
-    done = run(write_cells(tmp_path, grid_cells()), "--split", "dev", "--resamples", "100")
+    done = report(write_cells(tmp_path, grid_cells()), "--split", "dev", "--resamples", "100")
     assert "accuracy (%), validation" in done.stdout and "accuracy (%), test" not in done.stdout
-    done = run(tmp_path, "--split", "test", "--resamples", "100")
+    done = report(tmp_path, "--split", "test", "--resamples", "100")
     assert "accuracy (%), test" in done.stdout and "validation:" not in done.stdout
     # The choice is that of the validation data all the same.
     assert "λ: MODEL + TGT 0.2." in done.stdout
@@ -271,11 +256,13 @@ def test_seeds_are_averaged(tmp_path):
         for language in LANGUAGES:
             cells.append(cell("model", "test", language, 40 + seed, seed))
             cells.append(cell("plus_tgt", "test", language, 40 + seed + gain, seed, target_weight=0.9))
-    done = run(write_cells(tmp_path, cells), "--resamples", "2000")
-    rows = table(tmp_path / "report" / "scores_americas_nli_xlm-roberta-base_test.csv")
+    done = report(write_cells(tmp_path, cells), "--resamples", "2000")
+    rows = read_table(tmp_path / "report" / "scores_americas_nli_xlm-roberta-base_test.csv")
     assert float(rows["MODEL + TGT"]["QUY"]) == pytest.approx(100 * 61.5 / N, abs=1e-4)
     assert "over documents and training seeds" in done.stdout
-    differences = table(tmp_path / "report" / "differences_americas_nli_xlm-roberta-base_test.csv")["QUY"]
+    differences = read_table(tmp_path / "report" / "differences_americas_nli_xlm-roberta-base_test.csv")[
+        "QUY"
+    ]
     # One draw in two takes a seed twice: the interval reaches to the seeds' own gains and beyond.
     assert float(differences["MODEL + TGT"]) == pytest.approx(100 * 20 / N, abs=1e-4)
     assert float(differences["MODEL + TGT low"]) < 100 * 10 / N
@@ -300,13 +287,13 @@ def test_other_names_and_other_tasks_stand_in_the_tables_too(tmp_path):
         )
         for v, a in (("model", 0.5), ("my | method", 0.6))
     ]
-    done = run(write_cells(tmp_path, cells), "--against", "paper", "--resamples", "100")
-    rows = table(tmp_path / "report" / "scores_americas_nli_xlm-roberta-base_test.csv")
+    done = report(write_cells(tmp_path, cells), "--against", "paper", "--resamples", "100")
+    rows = read_table(tmp_path / "report" / "scores_americas_nli_xlm-roberta-base_test.csv")
     assert list(rows) == ["MODEL", "SFT", "my | method"]
     with open(tmp_path / "report" / "paper_americas_nli_xlm-roberta-base_test.csv", newline="") as file:
         theirs = [float(row["QUY"]) for row in csv.DictReader(file) if row[""] == "paper"]
-    assert theirs == [paper.score("americas_nli", "base", name, "quy").value for name in ("model", "sft")]
-    other = table(tmp_path / "report" / "scores_other_acc_xlm-roberta-base_test.csv")
+    assert theirs == [printed_score("americas_nli", "base", name, "quy").value for name in ("model", "sft")]
+    other = read_table(tmp_path / "report" / "scores_other_acc_xlm-roberta-base_test.csv")
     assert float(other["my | method"]["indonli"]) == 60
     assert "No interval for my | method on indonli: labels by document give another score." in done.stdout
 
@@ -323,8 +310,8 @@ def test_source_languages_stand_outside_the_mean(tmp_path):
         )
         for code, f1 in (("jav", 0.6), ("sun", 0.7), ("ind", 0.9))
     ]
-    run(write_cells(tmp_path, cells))
-    row = table(tmp_path / "report" / "scores_nusax_xlm-roberta-base_test.csv")["MODEL"]
+    report(write_cells(tmp_path, cells))
+    row = read_table(tmp_path / "report" / "scores_nusax_xlm-roberta-base_test.csv")["MODEL"]
     assert list(row) == ["JAV", "SUN", "mean", "(IND)"]
     assert float(row["mean"]) == pytest.approx(65)
 
@@ -348,7 +335,7 @@ def test_what_does_not_compare_is_said(tmp_path):
         cell("plus_src", "test", "quy", 50, source_weight=0.3),
     ]
     again = cell("model", "test", "quy", 42).model_copy(update={"key": "other checkpoint"})
-    text = run(write_cells(tmp_path, [*cells, again]), "--resamples", "100").stdout
+    text = report(write_cells(tmp_path, [*cells, again]), "--resamples", "100").stdout
     assert "MODEL + TGT has no mean: aym missing." in text
     assert "No interval for MODEL + TGT on gn: other documents than MODEL's." in text
     assert "Failed and left out: plus_tgt on americas_nli_dev_quy" in text and "out of memory" in text
@@ -358,7 +345,9 @@ def test_what_does_not_compare_is_said(tmp_path):
 
 def test_labels_that_give_another_score_get_no_interval(tmp_path):
     wrong = cell("plus_tgt", "test", "quy", 50).model_copy(update={"metrics": {"acc": 0.9}})
-    text = run(write_cells(tmp_path, [cell("model", "test", "quy", 40), wrong]), "--resamples", "100").stdout
+    text = report(
+        write_cells(tmp_path, [cell("model", "test", "quy", 40), wrong]), "--resamples", "100"
+    ).stdout
     assert "No interval for MODEL + TGT on quy: labels by document give another score." in text
     assert re.search(r"\| QUY +\| +\+56\.67 \|", text)
 
@@ -391,7 +380,7 @@ def test_labels_that_give_another_score_get_no_interval(tmp_path):
 def test_bad_input_is_one_line_and_nothing_is_written(tmp_path, prepare, arguments, message):
     prepare(tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    done = run(tmp_path, *arguments, code=1)
+    done = report(tmp_path, *arguments, code=1)
     assert message in done.stderr
     assert str(tmp_path) in done.stderr or arguments
     assert done.stderr.startswith("Error: ") and done.stderr.count("\n") == 1
@@ -412,15 +401,13 @@ def test_bad_input_is_one_line_and_nothing_is_written(tmp_path, prepare, argumen
 def test_a_wrong_argument_is_named(tmp_path, arguments, message, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("file.txt").write_text("")
-    done = subprocess.run(
-        [sys.executable, "-m", "taxlt_mergekit", "report", *arguments], capture_output=True, text=True
-    )
-    assert done.returncode in (1, 2)
+    done = console("taxlt", "report", *arguments)
+    assert done.code in (1, 2)
     assert message in done.stderr and "Traceback" not in done.stderr
 
 
 def test_an_output_that_cannot_be_written_is_one_line(tmp_path):
     write_cells(tmp_path / "results", [cell("model", "test", "quy", 40)])
     (tmp_path / "file").write_text("")
-    done = run(tmp_path / "results", "--output", tmp_path / "file", code=1)
+    done = report(tmp_path / "results", "--output", tmp_path / "file", code=1)
     assert f"Error: {tmp_path / 'file'}: cannot be written" in done.stderr

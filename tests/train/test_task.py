@@ -1,34 +1,24 @@
 """`taxlt train task`: classifiers with names for labels, the paper's defaults, the user's own rows."""
 
-import json
-from pathlib import Path
-
-import numpy as np
 import pytest
 import sklearn.metrics
 import torch
 import transformers
 import yaml
 
-from taxlt_mergekit.train import prepare as training_runs
-from taxlt_mergekit.train import rows as task_data
-from taxlt_mergekit.train import settings as ts
-from tests.helpers.training import refused, train
+from taxlt_mergekit.train.rows import load_corpus, tokenise
+from tests.helpers.training import history, own_rows, refused, smsa_and_nusax, table_rows, train
 
 FEW = ("--max-steps", 12, "--eval-steps", 4, "--batch-size", 8, "--learning-rate", "1e-3", "--max-length", 48)
 
 
-def history(folder: Path) -> list[dict]:
-    state = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
-    return [entry for entry in state["log_history"] if "eval_loss" in entry]
-
-
-def test_smsa_becomes_a_classifier_with_its_label_names(small_xlmr, real_data, tmp_path, monkeypatch):
-    monkeypatch.setenv("TAXLT_DATA", str(real_data))
+def test_smsa_becomes_a_classifier_with_its_label_names(small_xlmr, tmp_path, monkeypatch):
+    smsa_and_nusax(tmp_path / "data")
+    monkeypatch.setenv("TAXLT_DATA", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
     done = train(small_xlmr, "--task", "smsa", *FEW, kind="task")
     assert done.code == 0, done
-    assert "of 11000 rows are in NusaX" in done.stdout
+    assert "12 of 60 rows are in NusaX" in done.stdout
     folder = tmp_path / "vectors" / "tiny-xlmr" / "task" / "smsa"
     config = transformers.AutoConfig.from_pretrained(folder)
     assert config.architectures == ["XLMRobertaForSequenceClassification"]
@@ -41,7 +31,7 @@ def test_smsa_becomes_a_classifier_with_its_label_names(small_xlmr, real_data, t
     assert f"kept step {best['step']} of 12: validation f1 {best['eval_f1']:.4g}" in done.stdout
     model = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    rows = task_data.load_corpus(ts.TaskSettings(model="m", task="smsa")).validation
+    rows = load_corpus(own_rows(task="smsa")).validation
     guesses = []
     for start in range(0, len(rows), 64):
         batch = rows[start : start + 64]["text"]
@@ -60,7 +50,7 @@ def test_own_rows_in_pairs(small_xlmr, small_rows, tmp_path):
     config = transformers.AutoConfig.from_pretrained(tmp_path / "out")
     assert config.id2label == {0: "other", 1: "same"}
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
-    assert "| step | loss | accuracy | macro-F1 |" in card
+    assert ["step", "loss", "accuracy", "macro-F1"] in table_rows(card)
     saved = yaml.safe_load((tmp_path / "out" / "training_settings.yaml").read_text(encoding="utf-8"))
     assert all(entry["sha256"] in card for entry in saved["record"]["inputs"]["data"])
     again = train(
@@ -75,67 +65,14 @@ def test_own_rows_in_pairs(small_xlmr, small_rows, tmp_path):
 def test_pairs_reach_the_model_as_pairs(small_xlmr, small_rows):
     _, train_file, _, validation_file, *_ = small_rows
     tokenizer = transformers.AutoTokenizer.from_pretrained(small_xlmr)
-    settings = ts.TaskSettings(
-        model="m", train=str(train_file), validation=str(validation_file), columns=["premise", "hypothesis"]
-    )
-    corpus = task_data.load_corpus(settings)
-    encoded = task_data.tokenise(corpus, tokenizer, 256)["train"]
+    files = {"train": str(train_file), "validation": str(validation_file)}
+    corpus = load_corpus(own_rows(**files, columns=["premise", "hypothesis"]))
+    encoded = tokenise(corpus, tokenizer, 256)["train"]
     first = corpus.train[0]
     assert encoded[0]["input_ids"] == tokenizer(first["premise"], first["hypothesis"])["input_ids"]
     assert encoded[0]["labels"] == first["label"]
-    cut = task_data.tokenise(corpus, tokenizer, 16)["train"]
+    cut = tokenise(corpus, tokenizer, 16)["train"]
     assert max(len(ids) for ids in cut["input_ids"]) == 16
-
-
-@pytest.mark.parametrize(
-    ("task", "size", "expected"),
-    [
-        ("multinli", "base", (32, 5, 2e-5, 625, "accuracy", 0, None)),
-        ("marc", "base", (32, 5, 2e-5, 625, "accuracy", 0, None)),
-        ("smsa", "base", (16, 10, 2e-5, 250, "f1", 0, None)),
-        ("multinli", "large", (32, 5, 2e-5, 625, "accuracy", 6000, None)),
-        ("smsa", "large", (32, 10, 1e-5, 250, "f1", 300, 3)),
-    ],
-)
-def test_defaults_are_those_of_table_1_and_appendix_g(
-    task, size, expected, small_xlmr, small_rows, monkeypatch
-):
-    """What Trainer would be given: the whole road from flags, short of the training itself."""
-    # A long run over few rows, because a run shorter than eval_steps is evaluated once, at its end.
-    monkeypatch.setattr(task_data, "load_corpus", lambda _: task_data._own_files(own))
-    own = ts.TaskSettings(
-        model="m", train=str(small_rows[1]), validation=str(small_rows[3]), columns=["premise", "hypothesis"]
-    )
-    settings = ts.make_settings(
-        "task", {"model": str(small_xlmr), "task": task, "size": size, "output": "none", "max_steps": 10_000}
-    )
-    run = training_runs.task_run(settings, resume=False)
-    arguments = run.arguments
-    assert expected == (
-        arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps,
-        arguments.num_train_epochs,
-        arguments.learning_rate,
-        arguments.eval_steps,
-        arguments.metric_for_best_model,
-        arguments.warmup_steps,
-        run.settings.early_stopping_patience,
-    )
-    assert arguments.greater_is_better
-    assert arguments.lr_scheduler_type == "linear"
-
-
-def test_scores_are_scikit_learns():
-    rng = np.random.default_rng(0)
-    logits, truth = rng.normal(size=(50, 3)), rng.integers(0, 3, 50)
-    prediction = transformers.EvalPrediction(predictions=logits, label_ids=truth)
-    found = training_runs.scores(prediction)
-    guesses = logits.argmax(1)
-    assert found["accuracy"] == pytest.approx((guesses == truth).mean())
-    by_class = []
-    for label in range(3):
-        hits = ((guesses == label) & (truth == label)).sum()
-        by_class.append(2 * hits / ((guesses == label).sum() + (truth == label).sum()))
-    assert found["f1"] == pytest.approx(np.mean(by_class))
 
 
 def test_early_stopping_keeps_the_best_checkpoint(small_xlmr, small_rows, tmp_path):

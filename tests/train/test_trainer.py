@@ -1,11 +1,12 @@
-"""The head at masked positions alone gives the loss and the gradients of the head everywhere."""
+"""The trainer: scores, and the masked head, whose loss and gradients are those of the head everywhere."""
 
+import numpy as np
 import pytest
 import torch
 import transformers
 
 from taxlt_mergekit.train.blocks import IGNORED
-from taxlt_mergekit.train.trainer import MULTIPLE, MaskedHead, head_positions, loss_of_whole_batch
+from taxlt_mergekit.train.trainer import MULTIPLE, MaskedHead, head_positions, loss_of_whole_batch, scores
 
 SIZES = {
     "vocab_size": 60,
@@ -68,3 +69,17 @@ def test_loss_and_gradients_are_those_of_all_positions(family, share):
     assert ours.keys() == gradients.keys()
     for name, gradient in gradients.items():
         torch.testing.assert_close(ours[name], gradient, atol=1e-6, rtol=1e-4, msg=name)
+
+
+def test_scores_are_scikit_learns():
+    rng = np.random.default_rng(0)
+    logits, truth = rng.normal(size=(50, 3)), rng.integers(0, 3, 50)
+    prediction = transformers.EvalPrediction(predictions=logits, label_ids=truth)
+    found = scores(prediction)
+    guesses = logits.argmax(1)
+    assert found["accuracy"] == pytest.approx((guesses == truth).mean())
+    by_class = []
+    for label in range(3):
+        hits = ((guesses == label) & (truth == label)).sum()
+        by_class.append(2 * hits / ((guesses == label).sum() + (truth == label).sum()))
+    assert found["f1"] == pytest.approx(np.mean(by_class))

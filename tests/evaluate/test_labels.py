@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taxlt_mergekit.errors import UserError
-from taxlt_mergekit.evaluate.labels import has_no_names, input_columns, match_labels, task_labels
+from taxlt_mergekit.evaluate.classifier import named_labels
+from taxlt_mergekit.evaluate.labels import choice_labels, has_no_names, input_columns, match_labels
 
 NLI = ["entailment", "neutral", "contradiction"]
 NUMBERS = {0: "LABEL_0", 1: "LABEL_1", 2: "LABEL_2"}
@@ -72,27 +73,33 @@ def test_other_columns_are_refused_rather_than_half_read(columns):
         input_columns(dict.fromkeys(columns, "x"), "t")
 
 
-def fake_task(target, label=None):
-    features = {"label": label} if label else {}
-    config = SimpleNamespace(doc_to_target=target)
-    return SimpleNamespace(config=config, task_docs=SimpleNamespace(features=features))
-
-
-def test_a_tasks_labels_come_from_its_data_before_its_choices():
+def test_choices_stand_for_the_data_sets_labels_before_their_own_words():
     pair = {"premise": "a", "hypothesis": "b", "label": 0}
-    reverse = datasets.ClassLabel(names=NLI[::-1])
-    assert (
-        task_labels(fake_task("label", reverse), pair, ["True", "Neither", "False"], NUMBERS, "t")
-        == NLI[::-1]
-    )
-    # The target is computed, so the column's order says nothing of the choices'.
-    assert task_labels(fake_task(len, reverse), pair, ["True", "Neither", "False"], NUMBERS, "t") == NLI
-    assert task_labels(fake_task("label"), pair, ["b? Yes", "b? Also", "b? No"], NUMBERS, "t") == tuple(NLI)
+    answers = ["True", "Neither", "False"]
+    assert choice_labels(answers, NLI[::-1], pair, NUMBERS, "t") == (NLI[::-1], False)
+    assert choice_labels(answers, None, pair, NUMBERS, "t") == (NLI, False)
+    # The data set names other labels than the choices are of.
+    assert choice_labels(answers, ["yes", "no"], pair, NUMBERS, "t") == (NLI, False)
+    assert choice_labels(["b? Yes", "b? Also", "b? No"], None, pair, NUMBERS, "t") == (tuple(NLI), True)
     texts = {"text": "a", "label": 0}
     head = {0: "POS", 1: "NEG"}
-    assert task_labels(fake_task("label"), texts, ["negative", "positive"], head, "t") == [
-        "negative",
-        "positive",
-    ]
+    assert choice_labels(["negative", "positive"], None, texts, head, "t") == (
+        ["negative", "positive"],
+        False,
+    )
     with pytest.raises(UserError, match=r"t: hf-seq-cls can't tell which label each choice stands for"):
-        task_labels(fake_task("label"), texts, ["good", "bad"], head, "t")
+        choice_labels(["good", "bad"], None, texts, head, "t")
+
+
+def test_a_data_set_names_the_choices_only_where_its_labels_are_the_target():
+    reverse = datasets.Features({"label": datasets.ClassLabel(names=NLI[::-1])})
+
+    def names(target, features):
+        config, documents = SimpleNamespace(doc_to_target=target), SimpleNamespace(features=features)
+        return named_labels(SimpleNamespace(config=config, task_docs=documents))
+
+    assert names("label", reverse) == NLI[::-1]
+    # The target is computed, so the column's order says nothing of the choices'.
+    assert names(len, reverse) is None
+    assert names("label", {"label": datasets.Value("int64")}) is None
+    assert names("label", None) is None

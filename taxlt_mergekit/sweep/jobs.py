@@ -1,0 +1,46 @@
+"""What a sweep scores: every point on validation tasks, then the chosen ones on test tasks. Pure."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from taxlt_mergekit.cells.store import Parameters
+from taxlt_mergekit.sweep.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Job:
+    """One recipe with the points and tasks it is to be scored at."""
+
+    recipe: Recipe
+    points: tuple[Parameters | None, ...]  # None is MODEL
+    tasks: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        """How many cells it has."""
+        return len(self.points) * len(self.tasks)
+
+
+def search_jobs(recipes: Iterable[Recipe], points: Callable[[Recipe], Sequence[Parameters]]) -> Iterator[Job]:
+    """MODEL once for each task model and validation task, and every recipe at every point."""
+    seen: set[tuple] = set()
+    for recipe in recipes:
+        yield from _model_job(recipe, recipe.tasks, seen)
+        yield Job(recipe, tuple(points(recipe)), recipe.tasks)
+
+
+def test_jobs(recipes: Iterable[Recipe], chosen: Mapping[str, Parameters]) -> Iterator[Job]:
+    """MODEL once for each task model and test task, and every recipe at its chosen point, by path."""
+    seen: set[tuple] = set()
+    for recipe in recipes:
+        yield from _model_job(recipe, recipe.test_tasks, seen)
+        if recipe.path in chosen:
+            yield Job(recipe, (chosen[recipe.path],), recipe.test_tasks)
+
+
+def _model_job(recipe: Recipe, tasks: Sequence[str], seen: set[tuple]) -> Iterator[Job]:
+    """MODEL on those tasks that no recipe of this task model had before; adds them to `seen`."""
+    fresh = tuple(task for task in tasks if (recipe.start, task) not in seen)
+    seen |= {(recipe.start, task) for task in fresh}
+    if fresh:
+        yield Job(recipe, (None,), fresh)

@@ -1,0 +1,86 @@
+"""A small project to sweep, `taxlt sweep` on it, and what its results hold."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import yaml
+
+from taxlt_mergekit.cells.store import read_cells
+from tests.helpers.evaluation import random_rows, write_rows
+from tests.helpers.hosts import Outcome, forked
+from tests.helpers.vectors import make_vectors
+
+LANGUAGES = ("mad", "sun")
+ROWS = 60
+
+
+def make_project(folder: Path) -> Path:
+    """A folder with vectors for Madurese and Sundanese, recipes, and made-up rows in NusaX's files."""
+    texts = []
+    for code in LANGUAGES:
+        for split in ("train", "validation", "test"):
+            rows = random_rows("nusax", ROWS, seed=f"{code} {split}")
+            write_rows(folder / "data", "nusax", code, split, rows)
+            texts += [row["text"] for row in rows]
+    # In SMSA's order, which is not NusaX's.
+    make_vectors(folder, texts, ["positive", "neutral", "negative"], ["id", *LANGUAGES], "smsa")
+    (folder / "recipes").mkdir()
+    for code in LANGUAGES:
+        write_recipe(folder, f"{code}_plus_tgt", {code: "target"})
+        write_recipe(folder, f"{code}_plus_src_plus_tgt", {"id": "source", code: "target"})
+    return folder
+
+
+def write_recipe(project: Path, name: str, vectors: dict[str, str]) -> None:
+    """A recipe of xlt_additive with these language vectors and their roles."""
+    models = [{"model": "vectors/base/task/smsa", "parameters": {"role": "task"}}]
+    models += [
+        {"model": f"vectors/base/lang/{code}", "parameters": {"role": role, "weight": 0.9}}
+        for code, role in vectors.items()
+    ]
+    document = {"merge_method": "xlt_additive", "base_model": "base", "models": models, "dtype": "float32"}
+    (project / "recipes" / f"{name}.yml").write_text(yaml.safe_dump(document))
+
+
+def copy_project(project: Path, target: Path) -> Path:
+    """The project without what sweeps left in it."""
+    for name in ("base", "data", "recipes", "vectors"):
+        shutil.copytree(project / name, target / name)
+    return target
+
+
+def sweep(project: Path, *arguments: object) -> Outcome:
+    """`taxlt sweep` in the project."""
+    return forked("taxlt", "sweep", *arguments, cwd=project, TAXLT_DATA=str(project / "data"))
+
+
+def started(project: Path, *arguments: object) -> subprocess.Popen:
+    """A sweep on its way."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "taxlt_mergekit", "sweep", *map(str, arguments)],
+        cwd=project,
+        env=os.environ | {"TAXLT_DATA": str(project / "data"), "HF_HUB_OFFLINE": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def wait_for_lines(file: Path, count: int) -> None:
+    """Until a file has so many lines; a minute at most."""
+    for _ in range(1200):
+        if file.exists() and file.read_bytes().count(b"\n") >= count:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{file}: no {count} lines after a minute")
+
+
+def scores(folder: Path) -> dict:
+    """By key, what must be equal; each key stands once in the file."""
+    lines = (folder / "cells.jsonl").read_text().splitlines()
+    cells = read_cells(folder)
+    assert len(lines) == len(cells)
+    return {cell.key: (cell.metrics, cell.documents) for cell in cells}
