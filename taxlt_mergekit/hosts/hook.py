@@ -6,7 +6,6 @@ finder. The finder lets every module load as it would, and after one of `HOSTS` 
 that completes it. A process that never imports a host pays for one failed dictionary look-up an import.
 """
 
-import importlib
 import os
 import sys
 
@@ -57,14 +56,27 @@ class _CallbackLoader:
     def exec_module(self, module):
         # The module keeps its own loader, so that nothing after this sees ours.
         module.__loader__ = module.__spec__.loader = self._loader
-        self._loader.exec_module(module)
+        _run(self._loader.exec_module, module)
         _complete(module)
 
 
+def _run(exec_module, module):
+    """Run a module; the imports of a process of ours, `mergekit-yaml` with a recipe of ours, cost less."""
+    if module.__name__ == "mergekit.scripts.run_yaml":
+        from taxlt_mergekit import process
+
+        if process.is_merge_of_ours(sys.argv[1:]):
+            with process.imports_stay():
+                return exec_module(module)
+    return exec_module(module)
+
+
 def _complete(module):
+    from importlib import import_module  # not at every interpreter start
+
     try:
         ours, _, function = HOSTS[module.__name__].partition(":")
-        getattr(importlib.import_module(ours), function)(module)
+        getattr(import_module(ours), function)(module)
     except Exception as error:  # a host must stay usable whatever happens to its plugin
         print(f"taxlt-mergekit: could not extend {module.__name__}: {error!r}", file=sys.stderr)
 

@@ -93,24 +93,15 @@ def refuse_merges_in_memory(actors: Any) -> None:
 
 
 def complete_command(script: Any) -> None:
-    """mergekit.scripts.run_yaml: a recipe that cannot be parsed is one line; our merges lose no time."""
-    callback, run_merge = script.main.callback, script.run_merge
+    """mergekit.scripts.run_yaml: a recipe that cannot be parsed is one line."""
+    callback = script.main.callback
 
     @functools.wraps(callback)
     def main(*args: Any, **kwargs: Any) -> None:
         with _one_line_for_a_bad_recipe(kwargs["config_file"]):
             callback(*args, **kwargs)
 
-    @functools.wraps(run_merge)
-    def run_in_own_process(merge_config: Any, *args: Any, **kwargs: Any) -> None:
-        if _is_ours(merge_config):
-            from taxlt_mergekit.process import imports_stay
-
-            with imports_stay():
-                import taxlt_mergekit.merge.run  # noqa: F401
-        run_merge(merge_config, *args, **kwargs)
-
-    script.main.callback, script.run_merge = main, run_in_own_process
+    script.main.callback = main
 
 
 @contextlib.contextmanager

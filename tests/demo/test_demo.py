@@ -191,9 +191,9 @@ def test_a_terminal_shows_what_is_running_and_leaves_commands_whole(tmp_path, mo
     run.run(tmp_path, 0, Console(file=screen, force_terminal=True, width=40, highlight=False, _environ={}))
     shown = screen.getvalue()
     assert f"      $ {shlex.join(command)}\n" in shown
-    assert "[1/1] a [long] stage\n" in shown and "[1/1] done in 1 s\n" in shown
+    assert "[1/1] a [long] stage\n" in shown and re.search(r"\[1/1\] done in \d+ s\n", shown)
     # What is running is drawn again and again, with the time.
-    assert {"0:00:00", "0:00:01"} <= set(re.findall(r"\d:\d\d:\d\d", shown))
+    assert len(re.findall(r"\d:\d\d:\d\d", shown)) > 1
 
 
 def test_the_untrained_model_has_every_word_and_equal_weights_for_equal_seeds(tmp_path):
