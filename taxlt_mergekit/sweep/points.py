@@ -106,20 +106,18 @@ def own_parameters(recipe: "Recipe", point: Parameters) -> Parameters:
 def at_point(recipe: "Recipe", point: Parameters) -> dict[str, Any]:
     """The recipe's document with a point's parameters written into it."""
     document = yaml.safe_load(recipe.text)
+    shared = document.get("parameters") or {}
     for entry in document["models"]:
         settings = entry.setdefault("parameters", {})
-        role = settings.get("role", (document.get("parameters") or {}).get("role"))
+        role = settings.get("role", shared.get("role"))
         if role in ("source", "target"):
             weight = point.source_weight if role == "source" else point.target_weight
             if weight is not None:
                 settings["weight"] = weight
             if point.density is not None:
                 settings.pop("density", None)
-                if point.density < 1:
+                if point.density < 1 or "density" in shared:
                     settings["density"] = point.density
     if point.density is not None and point.density < 1:
-        document["parameters"] = (document.get("parameters") or {}) | {
-            "select": point.select,
-            "scope": point.scope,
-        }
+        document["parameters"] = shared | {"select": point.select, "scope": point.scope}
     return document

@@ -73,6 +73,10 @@ def test_a_recipe_at_a_point(tmp_path):
         {"role": "target", "weight": 0.4},
     ]
     assert "parameters" not in dense
+    # A density that stands for the whole recipe does not hold for a point that says otherwise.
+    shared = recipe_with(tmp_path, {"weight": 0.9}, {"weight": 0.4}, density=0.2)
+    dense = at_point(shared, Parameters(density=1.0))
+    assert [entry["parameters"]["density"] for entry in dense["models"][1:]] == [1.0, 1.0]
 
 
 def test_a_recipes_name_says_its_tasks(tmp_path):

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from taxlt_mergekit.cells.store import read_cells
 from tests.helpers.evaluation import LmEval, results
-from tests.helpers.hosts import forked
+from tests.helpers.hosts import console, forked
 from tests.helpers.sweeping import ROWS, copy_project, scores, started, sweep, wait_for_lines
 
 INNER = "roberta.encoder.layer.0.output.dense.weight"
@@ -92,6 +92,14 @@ def change_weight(checkpoint: Path, change) -> None:
     state = load_file(weights)
     state[INNER][0, 0] = change(state[INNER][0, 0])
     save_file(state, weights, metadata={"format": "pt"})
+
+
+def test_a_sweep_needs_no_start_up_file(project):
+    arguments = ["recipes/sun_plus_tgt.yml", "--weight", "0.5", "--output", "without-hook"]
+    environment = {"TAXLT_NO_AUTOLOAD": "1", "TAXLT_DATA": str(project / "data"), "OMP_NUM_THREADS": "1"}
+    done = console("taxlt", "sweep", *arguments, cwd=project, **environment)
+    assert done.code == 0, done.stderr
+    assert {cell.status for cell in read_cells(project / "without-hook")} == {"ok"}
 
 
 def test_a_changed_checkpoint_is_scored_again(project, tmp_path):
