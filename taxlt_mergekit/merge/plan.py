@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import tqdm
@@ -76,8 +77,7 @@ class VectorPlanner(MergePlanner):
         In place of `plan_in_memory`, which wraps each task in one that pydantic 2.14 refuses to make.
         """
         self._plan()
-        head = set(self._merge.layout.head)
-        return [(weight.name, task) for weight, task in self._tensors if weight.name not in head]
+        return [(weight.name, task) for weight, task in _body(self._merge, self._tensors)]
 
     def _plan(self) -> None:
         super()._plan()
@@ -128,24 +128,22 @@ Planned = list[tuple[WeightInfo, ExecuteMergeMethodTask]]
 
 def _completed(merge: Merge, planned: Planned) -> Planned:
     """Planned merges with the output's type, the record to fill and, where the scope is global, cutoffs."""
+    body = _body(merge, planned)
+    _note_what_is_given(merge, body)
+    cutoffs = _global_cutoffs(merge, body)
+
+    def completed(name: str, task: ExecuteMergeMethodTask) -> ExecuteMergeMethodTask:
+        more = {"record": merge.record, "cutoffs": cutoffs.get(name, {})}
+        parameters = ImmutableMap(dict(task.parameters.items()) | more)
+        return task.model_copy(update={"parameters": parameters, "out_dtype": merge.recipe.out_dtype})
+
+    return [(weight, completed(weight.name, task)) for weight, task in planned]
+
+
+def _body(merge: Merge, planned: Planned) -> Planned:
+    """What is merged: all but the head."""
     head = set(merge.layout.head)
-    _note_what_is_given(merge, [(weight, task) for weight, task in planned if weight.name not in head])
-    cutoffs = _global_cutoffs(merge, [(weight, task) for weight, task in planned if weight.name not in head])
-    return [
-        (
-            weight,
-            task.model_copy(
-                update={
-                    "parameters": ImmutableMap(
-                        dict(task.parameters.items())
-                        | {"record": merge.record, "cutoffs": cutoffs.get(weight.name, {})}
-                    ),
-                    "out_dtype": merge.recipe.out_dtype,
-                }
-            ),
-        )
-        for weight, task in planned
-    ]
+    return [(weight, task) for weight, task in planned if weight.name not in head]
 
 
 def _note_what_is_given(merge: Merge, body: Planned) -> None:
@@ -160,20 +158,15 @@ def _note_what_is_given(merge: Merge, body: Planned) -> None:
 
 def _global_cutoffs(merge: Merge, body: Planned) -> dict[str, dict[ModelReference, Cutoff]]:
     """Tensor → model → cutoff; empty under scope `tensor`, which needs no other tensor."""
+    if not body or body[0][1].parameters["scope"] != "global":
+        return {}
     cutoffs: dict[str, dict[ModelReference, Cutoff]] = {}
-    shared = body[0][1].parameters if body else {}
-    if not body or shared["scope"] != "global":
-        return cutoffs
     densities = {model: one_density(str(model), given.densities) for model, given in merge.given.items()}
     sparse = {model: density for model, density in densities.items() if density < 1}
     for model in tqdm.tqdm(sparse, desc="Finding global thresholds", disable=not sparse):
-        found = find_global_cutoffs(
-            lambda model=model: _pairs(body, merge.cast.base, model),  # type: ignore[misc]
-            merge.cast.base,
-            model,
-            sparse[model],
-            shared["select"],
-        )
+        pairs = partial(_pairs, body, merge.cast.base, model)
+        select = body[0][1].parameters["select"]
+        found = find_global_cutoffs(pairs, merge.cast.base, model, sparse[model], select)
         for name, cutoff in found.items():
             cutoffs.setdefault(name, {})[model] = cutoff
     return cutoffs

@@ -106,7 +106,7 @@ class MemoryMerge:
         if target.device.type == "cpu":  # where the checkpoints are
             shared["out"] = target
         if point.density is not None and point.density < 1:
-            shared |= {"select": point.select or "top", "scope": point.scope or "global"}
+            shared |= {"select": point.select or shared["select"], "scope": point.scope or shared["scope"]}
             shared["cutoffs"] = {
                 model: found
                 for model in self.languages

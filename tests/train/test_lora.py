@@ -14,22 +14,16 @@ from tests.helpers.hosts import mergekit_yaml
 from tests.helpers.training import SHORT, assert_same_weights, refused, signal_at, train
 
 
+def adapter_run(model: Path, text: Path) -> tuple:
+    """Arguments of a short run with an adapter."""
+    return (model, "--corpus", text, "--lang", "xx", *SHORT, "--max-steps", 20, "--lora-rank", 4)
+
+
 @pytest.fixture(scope="module")
 def trained(small_xlmr, small_text, small_rows, tmp_path_factory) -> Path:
     """`adapter` and `dense`, the same run saved in both ways, and `task`."""
     folder = tmp_path_factory.mktemp("lora")
-    arguments = (
-        small_xlmr,
-        "--corpus",
-        small_text,
-        "--lang",
-        "xx",
-        *SHORT,
-        "--max-steps",
-        20,
-        "--lora-rank",
-        4,
-    )
+    arguments = adapter_run(small_xlmr, small_text)
     assert train(*arguments, "--output", folder / "adapter").code == 0
     assert train(*arguments, "--output", folder / "dense", "--merge-lora").code == 0
     few = ("--max-steps", 6, "--batch-size", 8, "--max-length", 48)
@@ -100,18 +94,7 @@ def test_merging_the_adapter_is_merging_its_dense_form(trained, small_xlmr, tmp_
 def test_a_stopped_adapter_run_goes_on_to_the_same_weights(
     trained, small_xlmr, small_text, tmp_path, monkeypatch
 ):
-    arguments = (
-        small_xlmr,
-        "--corpus",
-        small_text,
-        "--lang",
-        "xx",
-        *SHORT,
-        "--max-steps",
-        20,
-        "--lora-rank",
-        4,
-    )
+    arguments = adapter_run(small_xlmr, small_text)
     with monkeypatch.context() as patch:
         signal_at(patch, 9)
         assert train(*arguments, "--output", tmp_path / "out").code == 130
