@@ -1,10 +1,12 @@
 """The console command `taxlt`. A command is imported when it is called, so that `taxlt --help` is quick."""
 
 import importlib
+from typing import Any
 
 import click
 
 from taxlt_mergekit import __version__, register
+from taxlt_mergekit.errors import translated
 from taxlt_mergekit.process import imports_stay
 
 # Command -> where its click command is, and the line that `taxlt --help` shows (kept here so that the
@@ -24,6 +26,10 @@ COMMANDS = {
         "taxlt_mergekit.paper.command:recipes",
         "Write the paper's mergekit recipes, merge_configs/.",
     ),
+    "export": (
+        "taxlt_mergekit.export.command:export",
+        "Write what could be contributed to lm-eval or mergekit.",
+    ),
 }
 
 
@@ -32,6 +38,11 @@ class LazyGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; whatever a library raises in it is one line."""
+        with translated("taxlt", "(taxlt -v … shows where)", as_it_is=ctx.params["verbose"]):
+            return super().invoke(ctx)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
@@ -47,7 +58,8 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="taxlt-mergekit")
-def main() -> None:
+@click.option("-v", "--verbose", is_flag=True, help="Show a library's own error with its traceback.")
+def main(verbose: bool) -> None:
     """Give a task model a language it has no labelled data for, by adding weight vectors.
 
     Merging and evaluation run through the hosts' own commands, mergekit-yaml and lm_eval.

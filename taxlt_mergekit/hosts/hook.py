@@ -4,6 +4,7 @@ Neither mergekit 0.1.5 nor lm-eval 0.4.13 looks for plugins. So an installed ``.
 Python 3.15 on, the ``.start`` file of the same name, PEP 829) calls `install`, which adds one import
 finder. The finder lets every module load as it would, and after one of `HOSTS` has run, calls the function
 that completes it. A process that never imports a host pays for one failed dictionary look-up an import.
+A host that reads our entry points has the same by then, and is left as it is.
 """
 
 import os
@@ -19,7 +20,6 @@ HOSTS = {
     "lm_eval.models": "taxlt_mergekit.hosts.lm_eval:add_model",
     "lm_eval.tasks.manager": "taxlt_mergekit.hosts.lm_eval:add_task_folder",
     "lm_eval.api.task": "taxlt_mergekit.hosts.lm_eval:name_the_task_of_requests",
-    "lm_eval.api.group": "taxlt_mergekit.hosts.lm_eval:leave_out_of_means",
     "lm_eval._cli.harness": "taxlt_mergekit.hosts.lm_eval:end_in_one_line",
 }
 

@@ -1,7 +1,12 @@
-"""Every change to lm-eval, each a function that gets a module of it (`hook.HOSTS`) and changes it."""
+"""Every change to lm-eval, each a function that gets a module of it (`hook.HOSTS`) and changes it.
+
+Where lm-eval reads our entry points itself (its pull requests 4013 to 4015), model and task folder are there
+already, and stay as it put them.
+"""
 
 import functools
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -10,31 +15,64 @@ MODEL, CLASSIFIER = "hf-seq-cls", "taxlt_mergekit.evaluate.classifier:SequenceCl
 
 def add_model(_models: Any) -> None:
     """lm_eval.models: the model `hf-seq-cls`, imported by lm-eval when it is asked for."""
-    from lm_eval.api.registry import model_registry
+    import lm_eval.api.registry as registry
 
-    model_registry.register(MODEL, target=CLASSIFIER)
+    # An lm-eval that reads entry points does so here, or when a name is first looked up.
+    found_later = hasattr(registry, "load_plugins") and entry_points(group="lm_eval.models", name=MODEL)
+    if MODEL not in registry.model_registry and not found_later:
+        registry.model_registry.register(MODEL, target=CLASSIFIER)
 
 
 def add_task_folder(manager: Any) -> None:
     """lm_eval.tasks.manager: our task folder, after the built-in ones and before the user's."""
     stock = manager.TaskIndex.build
-    built_in = Path(str(manager.__file__)).parent
 
     @functools.wraps(stock)
-    def build(paths, **options):
+    def build(paths: Iterable[Path], **options: Any) -> dict[str, Any]:
         from taxlt_mergekit.paper.tasks import task_folder
 
-        paths = list(paths)
-        index = stock(paths, **options)
-        if built_in in paths:
-            for name, entry in stock([task_folder()], **options).items():
-                known = index.get(name)
-                # Not by lm-eval's own merging, which warns of each of our tasks that a copy replaces.
-                if known is None or (known.yaml_path and built_in in known.yaml_path.parents):
-                    index[name] = entry
-        return index
+        built_in = Path(str(manager.__file__)).parent
+        return index_with(task_folder(), paths, built_in, functools.partial(stock, **options))
 
     manager.TaskIndex.build = staticmethod(build)
+
+
+def index_with(
+    ours: Path, paths: Iterable[Path], built_in: Path, build: Callable[[Sequence[Path]], dict[str, Any]]
+) -> dict[str, Any]:
+    """lm-eval's index of task names, with our folder where the paths have it, else after the built-in tasks.
+
+    Args:
+        paths: folders of tasks; of one name the last one's counts.
+        built_in: lm-eval's own folder. Without it, nobody asked for more than `paths`.
+        build: lm-eval's function from paths to an index. It warns of each name that a folder replaces, which
+            is why our folder does not go through it with the others.
+    """
+    folders = [Path(path) for path in paths]
+    given = [number for number, path in enumerate(folders) if path.resolve() == ours.resolve()]
+    others = [path for path in folders if path.resolve() != ours.resolve()]
+    index = build(others)
+    if not given and built_in not in folders:
+        return index
+    later = folders[(given[0] if given else folders.index(built_in)) + 1 :]
+    files = {name: _file_of(entry, index) for name, entry in index.items()}
+    new = {name: entry for name, entry in build([ours]).items() if not _is_below(files.get(name), later)}
+    if replaced := {name: files[name] for name in new if name in index}:
+        from taxlt_mergekit.evaluate.task import BenchmarkTask
+
+        BenchmarkTask.replaced = replaced
+    return index | new
+
+
+def _file_of(entry: Any, index: dict[str, Any]) -> Path | None:
+    """An entry's YAML file; a tag has none, so that of a task with the tag."""
+    if entry.yaml_path is not None:
+        return Path(entry.yaml_path)
+    return next((index[name].yaml_path for name in sorted(entry.tags) if name in index), None)
+
+
+def _is_below(file: Path | None, folders: Sequence[Path]) -> bool:
+    return file is not None and any(folder.resolve() in file.resolve().parents for folder in folders)
 
 
 def name_the_task_of_requests(api: Any) -> None:
@@ -48,20 +86,6 @@ def name_the_task_of_requests(api: Any) -> None:
             request.task = self
 
     api.Task.build_all_requests = build_all_requests
-
-
-def leave_out_of_means(api: Any) -> None:
-    """lm_eval.api.group: a group whose metadata has `mean_over` averages over those members only."""
-    stock = api.Group.aggregate
-
-    @functools.wraps(stock)
-    def aggregate(self: Any, task_metrics: dict) -> dict:
-        if members := (self.metadata or {}).get("mean_over"):
-            counted = {name: self.get(name) for name in members if name in self}
-            self = replace(self, _children=counted)
-        return stock(self, task_metrics)
-
-    api.Group.aggregate = aggregate
 
 
 def end_in_one_line(harness: Any) -> None:

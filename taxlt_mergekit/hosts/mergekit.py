@@ -110,7 +110,7 @@ def _one_line_for_a_bad_recipe(recipe: str) -> Iterator[None]:
     import yaml
     from pydantic import ValidationError
 
-    from taxlt_mergekit.errors import UserError, first_line
+    from taxlt_mergekit.errors import UserError, first_line, one_line
 
     try:
         yield
@@ -123,7 +123,11 @@ def _one_line_for_a_bad_recipe(recipe: str) -> Iterator[None]:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "the recipe"
         raise UserError(f"{recipe}: {key}: {first['msg']}") from error
-    except FileNotFoundError as error:
+    except UnicodeDecodeError as error:
+        raise UserError(f"{recipe}: is not UTF-8 text ({one_line(error)}); save it as UTF-8") from error
+    except OSError as error:
         if error.filename != recipe:
             raise
-        raise UserError(f"{recipe}: no such recipe") from error
+        missing = isinstance(error, FileNotFoundError)
+        why = "no such recipe" if missing else f"cannot be read: {error.strerror}"
+        raise UserError(f"{recipe}: {why}") from error

@@ -1,7 +1,8 @@
 """Writes lm-eval's task files, eval_tasks/, from `catalog.yaml`: ``python -m taxlt_mergekit.paper.tasks``.
 
 One folder a benchmark, in the shape of lm-eval's own task folders: a file that all languages include, a
-short file a language, and a group, each for the test split and (``_dev``) for the validation split.
+short file a language, a group whose members are the languages of the paper's mean, and where there are other
+languages a second group of all (``_all``); each for the test split and (``_dev``) for the validation split.
 """
 
 from pathlib import Path
@@ -75,10 +76,12 @@ def task_files() -> dict[str, str]:
         files[f"{group}/{group}_common_yaml"] = _yaml(_common(benchmark))
         for prefix, split in (group, {}), (f"{group}_dev", {"test_split": "validation"}):
             files[f"{group}/{prefix}.yaml"] = _yaml(_group(benchmark, prefix))
+            if benchmark.outside_mean:
+                files[f"{group}/{prefix}_all.yaml"] = _yaml(_group_of_all(benchmark, prefix))
             for code in benchmark.tasks:
                 files[f"{group}/{prefix}_{code}.yaml"] = _yaml(
                     {"include": f"{group}_common_yaml", "task": f"{prefix}_{code}"}
-                    | _hub(benchmark, code)
+                    | _data(benchmark, code)
                     | split
                     | {"metadata": {"version": 1.0, "benchmark": name, "language": code}}
                 )
@@ -97,11 +100,22 @@ def write(folder: Path) -> list[Path]:
 
 
 def _common(benchmark: catalog.Benchmark) -> dict[str, Any]:
-    text, choices = PROMPTS[benchmark.task_vector]
     common: dict[str, Any] = {"class": _Function("utils.Task")}
-    if benchmark.hub:
-        common["dataset_path"] = benchmark.hub.path
-    common |= {
+    # Without a copy on the hub, lm-eval alone reads the user's own files, from the folder it is called in.
+    common["dataset_path"] = benchmark.hub.path if benchmark.hub else "json"
+    if benchmark.hub is None:
+        common["process_docs"] = _Function("reviews.binarise")
+    return common | task_config(benchmark, "metrics")
+
+
+def task_config(benchmark: catalog.Benchmark, module: str) -> dict[str, Any]:
+    """Prompt, splits and metrics of a benchmark's tasks, in lm-eval's words.
+
+    Args:
+        module: the file beside the YAML that has the functions of macro-F1.
+    """
+    text, choices = PROMPTS[benchmark.task_vector]
+    config: dict[str, Any] = {
         "output_type": "multiple_choice",
         "validation_split": "validation",
         "test_split": "test",
@@ -112,44 +126,57 @@ def _common(benchmark: catalog.Benchmark) -> dict[str, Any]:
     }
     metrics: list[dict[str, Any]] = [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}]
     if benchmark.metric == "f1_macro":
-        common["process_results"] = _Function("metrics.process_results")
-        macro = {"metric": "f1_macro", "aggregation": _Function("metrics.f1_macro"), "higher_is_better": True}
-        error = {"metric": "f1_macro_stderr", "aggregation": _Function("metrics.f1_macro_stderr")}
+        config["process_results"] = _Function(f"{module}.process_results")
+        macro = {
+            "metric": "f1_macro",
+            "aggregation": _Function(f"{module}.f1_macro"),
+            "higher_is_better": True,
+        }
+        error = {"metric": "f1_macro_stderr", "aggregation": _Function(f"{module}.f1_macro_stderr")}
         metrics = [macro, *metrics, error | {"higher_is_better": False}]
-    return common | {"metric_list": metrics}
+    return config | {"metric_list": metrics}
 
 
-def _hub(benchmark: catalog.Benchmark, code: str) -> dict[str, Any]:
-    """Where lm-eval finds the language on the hub without this package."""
-    if benchmark.hub is None:
-        return {}
-    if benchmark.hub.data_files is None:
+def _data(benchmark: catalog.Benchmark, code: str) -> dict[str, Any]:
+    """Where lm-eval finds the language without this package."""
+    if benchmark.hub and benchmark.hub.data_files is None:
         return {"dataset_name": code}
-    urls = {
-        split: benchmark.fill(url, code)
-        for split, url in benchmark.hub.data_files.items()
-        if split != "train"
+    of_split = benchmark.hub.data_files if benchmark.hub else {k: v[0] for k, v in benchmark.files.items()}
+    files = {
+        split: benchmark.fill(file, code) for split, file in (of_split or {}).items() if split != "train"
     }
-    return {"dataset_kwargs": {"data_files": urls}}
+    return {"dataset_kwargs": {"data_files": files}}
 
 
 def _group(benchmark: catalog.Benchmark, prefix: str) -> dict[str, Any]:
+    """A group with the unweighted mean over the paper's languages; its tasks are `<prefix>_<code>`."""
     means = ["f1_macro", "acc"] if benchmark.metric == "f1_macro" else ["acc"]
-    metadata: dict[str, Any] = {"version": 1.0}
-    if benchmark.outside_mean:
-        metadata["mean_over"] = [f"{prefix}_{code}" for code in benchmark.languages]
     return {
         "group": prefix,
-        "task": [f"{prefix}_{code}" for code in benchmark.tasks],
+        "task": [f"{prefix}_{code}" for code in benchmark.languages],
         "aggregate_metric_list": [
             {"metric": metric, "aggregation": "mean", "weight_by_size": False} for metric in means
         ],
-        "metadata": metadata,
+        "metadata": {"version": 1.0},
+    }
+
+
+def _group_of_all(benchmark: catalog.Benchmark, prefix: str) -> dict[str, Any]:
+    """The group and the languages outside its mean; it has no mean of its own, which nobody could compare."""
+    return {
+        "group": f"{prefix}_all",
+        "task": [prefix, *(f"{prefix}_{code}" for code in benchmark.outside_mean)],
+        "metadata": {"version": 1.0},
     }
 
 
 def _yaml(content: dict[str, Any]) -> str:
-    return HEADER + yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+    return HEADER + to_yaml(content)
+
+
+def to_yaml(content: dict[str, Any]) -> str:
+    """A config of lm-eval as YAML, functions included."""
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 
 if __name__ == "__main__":

@@ -74,6 +74,23 @@ def test_a_wheel_extends_mergekit_and_lm_eval(environment):
     assert str(environment) in out[0] and out[1:] == ["xlt_additive", "True", "True"]
 
 
+def test_a_wheels_entry_points_are_those_that_later_hosts_read(environment):
+    (site_packages(environment) / "hosts.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    script = (
+        "from importlib.metadata import distribution\n"
+        "from importlib.util import find_spec\n"
+        "points = {(p.group, p.name): p for p in distribution('taxlt-mergekit').entry_points}\n"
+        "(folder,) = find_spec(points['lm_eval.tasks', 'taxlt-mergekit'].value).submodule_search_locations\n"
+        "print(folder, points['lm_eval.models', 'hf-seq-cls'].value, sep='\\n')\n"
+        "print(*(p.load().spec.name == n for (g, n), p in points.items() if g == 'mergekit.merge_methods'))"
+    )
+    folder, model, methods = run(environment / "bin" / "python", "-c", script).splitlines()
+    assert (site_packages(environment) / "taxlt_mergekit" / "eval_tasks").samefile(folder)
+    assert (Path(folder) / "americas_nli" / "americas_nli.yaml").is_file()
+    assert model == "taxlt_mergekit.evaluate.classifier:SequenceClassifierLM"
+    assert methods == "True True"
+
+
 def test_uninstalling_leaves_nothing(environment):
     before = {p.name for p in site_packages(environment).iterdir()}
     assert {"taxlt_mergekit", "taxlt_mergekit.pth", "taxlt_mergekit.start"} <= before

@@ -1,0 +1,1 @@
+"""`taxlt export`: what this project can give to others, in the form in which they take it."""
