@@ -1,7 +1,8 @@
 """Equations 1 to 3 on tensors. Knows nothing of mergekit, of files or of languages.
 
 A vector is a difference of weights, τ = θ − θ₀. All functions stream over chunks that fit the processor's
-cache, so that no vector is ever held whole: a merge needs its inputs and one output.
+cache, so that no vector is ever held whole: a merge needs its inputs and one output. Inputs may be parameters
+of a model; nothing is recorded for gradients.
 """
 
 import math
@@ -51,6 +52,7 @@ def chunks(n: int, device: torch.device) -> Iterator[slice]:
         yield slice(start, min(start + step, n))
 
 
+@torch.no_grad()
 def vector_chunks(base: Tensor, checkpoint: Tensor) -> Iterator[Tensor]:
     """The vector τ = θ − θ₀ in consecutive flat pieces.
 
@@ -65,12 +67,14 @@ def vector_chunks(base: Tensor, checkpoint: Tensor) -> Iterator[Tensor]:
         yield _subtract(checkpoint[part], base[part], buffer[: part.stop - part.start])
 
 
+@torch.no_grad()
 def vector_sample(base: Tensor, checkpoint: Tensor, stride: int) -> Tensor:
     """Every stride-th entry of the vector τ = θ − θ₀, flat."""
     base, checkpoint = base.reshape(-1)[::stride], checkpoint.reshape(-1)[::stride]
     return _subtract(checkpoint, base, base.new_empty(base.shape, dtype=work_dtype((base, checkpoint))))
 
 
+@torch.no_grad()
 def combine(
     base: Tensor,
     terms: Sequence[Term],

@@ -1,29 +1,27 @@
 """Whose tensors, head, config and tokenizer the output has: those of the task model.
 
 mergekit merges models of one architecture. Here θ₀ and the language models are masked LMs (or share the task
-model's architecture) and the task model may have a head of its own. So the output's tensors are listed from
-the task model: what θ₀ has too is merged, what only the task model has is its head and is copied.
+model's architecture) and the task model may have a head of its own. So the task checkpoint's own files list
+the output's tensors: what θ₀ has in the same place is merged, the rest is the task model's alone and copied.
 """
 
 import logging
 import re
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Set
+from dataclasses import dataclass
 
-from mergekit.architecture import ModelArchitecture, ModuleDefinition, WeightInfo
-from mergekit.architecture.auto import infer_architecture_info
-from mergekit.architecture.json_definitions import JsonModuleArchitecture
+from mergekit.architecture import ModelArchitecture, ModuleArchitecture, ModuleDefinition, WeightInfo
+from mergekit.architecture.conversion import can_convert_checkpoint_keys
 from mergekit.common import ModelReference
-from mergekit.options import MergeOptions
-from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
 from taxlt_mergekit.errors import UserError
-from taxlt_mergekit.merge.checkpoint import Checkpoint, aliases, merged_reference, tied_patterns
+from taxlt_mergekit.merge.checkpoint import Checkpoint, in_body
 from taxlt_mergekit.merge.recipe import Cast
 
 LOG = logging.getLogger(__name__)
 
-# Constants that older transformers versions saved and newer ones compute.
-_CONSTANTS = re.compile(r"(position_ids|inv_freq|masked_bias|attn\.bias|embeddings\.token_type_ids)$")
+_LAYER = re.compile(r"\.(\d+)\.")
 
 
 @dataclass(frozen=True)
@@ -34,97 +32,51 @@ class Layout:
         architecture: mergekit's description of the output, in a fixed order.
         merged: tensors that θ₀ has too.
         head: tensors of the task model alone.
-        zero: tensor → language models that lack it, where their vector counts as zero.
+        sources: model → tensor of the output → the name under which that model has it, if it has it.
     """
 
     architecture: ModelArchitecture
-    merged: list[str]
+    merged: frozenset[str]
     head: list[str]
-    zero: dict[str, list[ModelReference]]
+    sources: dict[ModelReference, dict[str, str]]
+
+    def zero(self) -> dict[ModelReference, list[str]]:
+        """Language models that lack merged tensors, where their vector counts as zero."""
+        lacking = {m: sorted(self.merged - found.keys()) for m, found in self.sources.items()}
+        return {model: names for model, names in lacking.items() if names}
 
 
-def output_layout(cast: Cast, checkpoints: dict[ModelReference, Checkpoint], options: MergeOptions) -> Layout:
+def output_layout(cast: Cast, checkpoints: dict[ModelReference, Checkpoint]) -> Layout:
     """List the output's tensors and where each comes from.
 
     Raises:
-        UserError: a tensor below the head is missing somewhere, so that something would be dropped.
+        UserError: a tensor of the body is missing somewhere, so that something would be dropped.
     """
-    task = checkpoints[cast.task]
-    whole = {model: merged_reference(model, options) for model in cast.models}
-    inferred = _quietly(infer_architecture_info, tuple(whole.values()), whole[cast.task], options)
-    places = _Places(cast, checkpoints, tied_patterns(task))
-    modules = {
-        name: ModuleDefinition(architecture=places.module(inferred.modules[name].architecture))
-        for name in sorted(inferred.modules)
-    }
-    if not places.merged:
+    task, base = checkpoints[cast.task], checkpoints[cast.base]
+    if task.wrapper:
+        raise UserError(
+            f"{cast.task}: its tensors are called {task.wrapper}…, so that transformers would not find them; "
+            "save the model inside the wrapper"
+        )
+    for other in checkpoints.values():
+        _check_family(other, task)
+    sources = {model: _sources(task, checkpoints[model]) for model in cast.models}
+    owned = {name for name in task.headers if task.skeleton.fused_place(name) in task.skeleton.places}
+    merged = frozenset(n for n in owned & sources[cast.base].keys() if task.headers[n].floating)
+    if not merged:
         raise UserError(
             f"{cast.task}: shares no tensor with base_model {cast.base}; there is nothing to merge"
         )
-    _check_left_out(task, {*places.merged, *places.head}, places.tied)
-    return Layout(
-        inferred.model_copy(update={"modules": modules}),
-        sorted(places.merged),
-        sorted(places.head),
-        places.zero,
-    )
-
-
-@dataclass
-class _Places:
-    """Puts each tensor of the output into its place, or refuses it."""
-
-    cast: Cast
-    checkpoints: dict[ModelReference, Checkpoint]
-    tied: list[str]
-    merged: list[str] = field(default_factory=list)
-    head: list[str] = field(default_factory=list)
-    zero: dict[str, list[ModelReference]] = field(default_factory=dict)
-
-    def module(self, inferred: JsonModuleArchitecture) -> JsonModuleArchitecture:
-        """mergekit's description of a module, in a fixed order and without what the output lacks."""
-        definition = inferred.definition
-        layers = range(inferred.num_layers(self.checkpoints[self.cast.task].config))
-
-        def placed(weights: list[WeightInfo], indices: range) -> list[WeightInfo]:
-            found = [self._place(weight, indices) for weight in sorted(weights, key=lambda w: w.name)]
-            return [weight for weight in found if weight is not None]
-
-        templates = definition.layer_templates.model_copy(
-            update={"weights": placed(definition.layer_templates.weights, layers)}
+    head = sorted(task.headers.keys() - merged)
+    if missing := _expected(base, task, {name for name in head if name not in sources[cast.base]}):
+        raise UserError(
+            f"{cast.base}: base_model ({base.architecture}) has no tensor {missing[0]}, which is part of the "
+            f"body of {cast.task} ({task.architecture}); the two do not share one starting point"
         )
-        update = {
-            "pre_weights": placed(definition.pre_weights, range(1)),
-            "layer_templates": templates,
-            # Slices of fewer layers must show in the output's config.
-            "num_layers_config_key": "num_hidden_layers",
-        }
-        return JsonModuleArchitecture(definition=definition.model_copy(update=update))
-
-    def _place(self, weight: WeightInfo, indices: range) -> WeightInfo | None:
-        """Place a weight, or all layers of one, and say how mergekit is to look for it."""
-        task = self.checkpoints[self.cast.task]
-        names = [weight.name.replace("${layer_index}", str(index)) for index in indices]
-        present = [name for name in names if task.find(name, task.prefix)]
-        lacking = {
-            name: [m for m in self.cast.models if not self.checkpoints[m].find(name, task.prefix)]
-            for name in present
-        }
-        # Loading ties it to the tensor that it equals.
-        kept = [n for n in present if not (lacking[n] and any(re.search(p, n) for p in self.tied))]
-        for name in kept:
-            if self.cast.base in lacking[name]:
-                _check_head(name, lacking[name], self.cast, self.checkpoints)
-                self.head.append(name)
-                continue
-            self.merged.append(name)
-            if lacking[name]:
-                _check_lacking(name, lacking[name], self.checkpoints, task)
-                self.zero[name] = lacking[name]
-        if not kept:
-            return None
-        everywhere = kept == names and not any(lacking[name] for name in kept)
-        return _weight_info(weight, everywhere, self.checkpoints, task.prefix)
+    for model in cast.roles:
+        if model != cast.task:
+            _check_language_model(checkpoints[model], base, task, merged - sources[model].keys())
+    return Layout(_architecture(task), merged, head, sources)
 
 
 def check_shapes(
@@ -135,115 +87,138 @@ def check_shapes(
     Args:
         except_vocabulary: the recipe aligns vocabularies, so tensors with a token axis may differ for now.
     """
-    vocabulary = {w.name for w in layout.architecture.all_weights(None) if w.vocabulary_axis is not None}
-    prefix = checkpoints[cast.task].prefix
-    for name in layout.merged:
-        if except_vocabulary and name in vocabulary:
+    skeleton = checkpoints[cast.task].skeleton
+    for name in sorted(layout.merged):
+        counts_pieces = skeleton.vocabulary_axis(name) is not None
+        if except_vocabulary and counts_pieces:
             continue
         expected: tuple[int, ...] | None = None
         for model in cast.models:
-            found = checkpoints[model].find(name, prefix)
-            shape = checkpoints[model].shapes.get(found) if found else None
-            if expected is None:
-                expected = shape
-            elif shape is not None and shape != expected:
+            header = checkpoints[model].headers.get(layout.sources[model].get(name, ""))
+            if header is None:  # its vector is zero there, or mergekit makes the tensor of several
+                continue
+            expected = expected or header.shape
+            if header.shape != expected:
+                road = (
+                    "; give base_model the same vocabulary before training starts from it, or let the recipe "
+                    "align them with tokenizer: {source: …}"
+                )
                 raise UserError(
-                    f"{model}: tensor {name} has shape {list(shape)}, but {list(expected)} "
-                    f"in base_model {cast.base}"
+                    f"{model}: tensor {name} has shape {list(header.shape)}, but {list(expected)} "
+                    f"in base_model {cast.base}{road if counts_pieces else ''}"
                 )
 
 
-def _is_head(name: str, task: Checkpoint) -> bool:
-    # A pooler feeds the classifier and is missing in masked LMs, so it is trained and kept with the head.
-    has_prefix = any(other.startswith(task.prefix) for other in task.shapes)
-    return has_prefix and (not name.startswith(task.prefix) or ".pooler." in name)
-
-
-def _check_head(
-    name: str,
-    lacking: list[ModelReference],
-    cast: Cast,
-    checkpoints: dict[ModelReference, Checkpoint],
-) -> None:
-    task, base = checkpoints[cast.task], checkpoints[cast.base]
-    others = [model for model in cast.roles if model != cast.task and model not in lacking]
-    if others:
+def _check_family(model: Checkpoint, task: Checkpoint) -> None:
+    """Refuse a model of another family, whose tensors may have the same names below the base model."""
+    if (
+        model.config.model_type != task.config.model_type
+        and model.skeleton.base_model_prefix != task.skeleton.base_model_prefix
+    ):
         raise UserError(
-            f"{cast.base}: base_model has no tensor {name}, but {others[0]} has; a vector needs both"
-        )
-    if base.architecture == task.architecture or not _is_head(name, task):
-        raise UserError(
-            f"{cast.base}: base_model ({base.architecture}) has no tensor {name}, which is part of the body "
-            f"of {cast.task} ({task.architecture}); the two do not share one starting point"
+            f"{model.model}: is of the family {model.config.model_type}, but the task model {task.model} of "
+            f"{task.config.model_type}; vectors add up within one family"
         )
 
 
-def _check_lacking(
-    name: str,
-    lacking: list[ModelReference],
-    checkpoints: dict[ModelReference, Checkpoint],
-    task: Checkpoint,
-) -> None:
-    if not _is_head(name, task):
-        model = lacking[0]
+def _sources(task: Checkpoint, other: Checkpoint) -> dict[str, str]:
+    """Tensor of the output → its name in another checkpoint's files."""
+    found = {}
+    for name in task.headers:
+        if other.architecture == task.architecture and name in other.headers:
+            found[name] = name
+            continue
+        places = (task.skeleton.place(name), *task.skeleton.twins(name))
+        if source := next((other.places[place] for place in places if place in other.places), None):
+            found[name] = source
+        elif name not in other.headers and can_convert_checkpoint_keys(
+            other.config.model_type, set(other.headers), name
+        ):
+            found[name] = name  # mergekit makes it of several when it loads them
+    return found
+
+
+def _expected(model: Checkpoint, other: Checkpoint, names: Set[str]) -> list[str]:
+    """Those of another checkpoint's tensors that a model of this class has too, at that other's size.
+
+    A pooler, or a classifier, is no part of a masked language model however many layers it has; a third layer
+    is, though a checkpoint of two layers lacks it.
+    """
+    if not names:
+        return []
+    try:
+        places = model.skeleton_under(other).places
+    except UserError:  # a class of another kind of config
+        places = model.skeleton.places
+    return sorted(name for name in names if other.skeleton.fused_place(name) in places)
+
+
+def _check_language_model(model: Checkpoint, base: Checkpoint, task: Checkpoint, lacking: Set[str]) -> None:
+    """Refuse a language model that has less than θ₀ and θ_T, or more than θ₀; warn where θ_T has less."""
+    if missing := _expected(model, task, lacking):
         raise UserError(
-            f"{model} ({checkpoints[model].architecture}): has no tensor {name}, which the task model and "
+            f"{model.model} ({model.architecture}): has no tensor {missing[0]}, which the task model and "
             "base_model have"
         )
-
-
-def _check_left_out(task: Checkpoint, listed: set[str], tied: list[str]) -> None:
-    """Say which tensors of the task model are not part of its architecture, hence not of the output."""
-    if get_checkpoint_conversion_mapping(task.config.model_type):
-        return  # the checkpoint's names are not the model's
-    known = {task.find(name, task.prefix) for name in listed}
-    left_out = [
-        name
-        for name in sorted(set(task.shapes) - known)
-        if not _CONSTANTS.search(name) and not any(re.search(pattern, name) for pattern in tied)
-    ]
-    if left_out:
+    body = {place: name for place, name in model.places.items() if in_body(place)}
+    more = {name for place, name in body.items() if place not in base.places}
+    if new := _expected(base, model, more):
+        raise UserError(
+            f"{model.model}: has a tensor {new[0]}, which base_model {base.model} lacks; a vector needs both"
+        )
+    beyond = {name for place, name in body.items() if place not in task.places}
+    if lost := _expected(task, model, beyond - more):
         LOG.warning(
-            "%s: %d tensors are not part of %s and are left out: %s",
-            task.model,
-            len(left_out),
-            task.architecture,
-            ", ".join(left_out[:5]),
+            "%s: %d of its tensors have no place in the task model and are left out: %s",
+            model.model,
+            len(lost),
+            ", ".join(lost[:3]) + (", …" if len(lost) > 3 else ""),
         )
 
 
-def _weight_info(
-    weight: WeightInfo,
-    everywhere: bool,
-    checkpoints: dict[ModelReference, Checkpoint],
-    prefix: str,
-) -> WeightInfo:
-    """A weight as mergekit should look for it.
+class _Listed(ModuleArchitecture):
+    """A module of a model, with its tensors listed one by one: those outside the layers, and each layer's."""
 
-    mergekit 0.1.5 cannot plan a weight that is optional and has aliases, so aliases are given where needed
-    and the weight is in all models.
-    """
-    others = tuple(aliases(weight.name, prefix)) if everywhere else ()
-    plain = all(
-        weight.name.replace("${layer_index}", "0") in checkpoint.shapes for checkpoint in checkpoints.values()
+    def __init__(self, loose: list[WeightInfo], layers: dict[int, list[WeightInfo]]):
+        self._loose, self._layers = loose, layers
+
+    def num_layers(self, config: object) -> int:
+        return max(self._layers, default=-1) + 1
+
+    def pre_weights(self, config: object) -> list[WeightInfo]:
+        return self._loose
+
+    def post_weights(self, config: object) -> list[WeightInfo]:
+        return []
+
+    def layer_weights(self, index: int, config: object) -> list[WeightInfo]:
+        """Those of a layer; slices may ask for more layers than there are, which then are like the last."""
+        known = min(index, self.num_layers(config) - 1)
+        if known == index:
+            return self._layers.get(index, [])
+        return [
+            weight.model_copy(update={"name": _LAYER.sub(f".{index}.", weight.name, count=1)})
+            for weight in self._layers.get(known, [])
+        ]
+
+
+def _architecture(task: Checkpoint) -> ModelArchitecture:
+    """mergekit's description of the output: a module for each stack of layers; one where there is one."""
+    loose: list[WeightInfo] = []
+    stacks: dict[str, dict[int, list[WeightInfo]]] = defaultdict(lambda: defaultdict(list))
+    for name in sorted(task.headers):
+        weight = WeightInfo(name=name, vocabulary_axis=task.skeleton.vocabulary_axis(name))
+        if match := _LAYER.search(name):
+            stacks[name[: match.start()]][int(match[1])].append(weight)
+        else:
+            loose.append(weight)
+    if len(stacks) == 1:
+        modules = {"default": _Listed(loose, *stacks.values())}
+    else:
+        modules = {name: _Listed([], layers) for name, layers in stacks.items()}
+        modules["default"] = _Listed(loose, {})
+    return ModelArchitecture(
+        modules={name: ModuleDefinition(architecture=modules[name]) for name in sorted(modules)},
+        architectures=[],
+        model_type="",
     )
-    return WeightInfo(
-        name=weight.name,
-        optional=not everywhere,
-        vocabulary_axis=weight.vocabulary_axis,
-        aliases=None if plain or not others else others,
-    )
-
-
-def _quietly(function, *args):
-    """Call a function of mergekit that reports its guesses on the root logger as warnings."""
-
-    def is_no_guess(record: logging.LogRecord) -> bool:
-        return record.module != "auto"
-
-    root = logging.getLogger()
-    root.addFilter(is_no_guess)
-    try:
-        return function(*args)
-    finally:
-        root.removeFilter(is_no_guess)

@@ -136,6 +136,11 @@ class CrossLingualMerge(GroupMergeMethod):
         )
         if not all(map(_finite, squares)):
             _refuse_group(group)
+        sizes = [abs(term.weight) * square**0.5 for term, square in zip(terms, squares[1:], strict=True)]
+        largest = entries[max(range(len(sizes)), key=sizes.__getitem__)]
+        # No entry of the sum is larger than the sum of the norms.
+        if parameters.get("known_finite") or squares[0] ** 0.5 + sum(sizes) > torch.finfo(result.dtype).max:
+            refuse_overflow(result, str(largest.id), group.metadata.name)
         if (record := parameters.get("record")) is not None:
             for entry, square in zip(entries, squares[1:], strict=True):
                 record.add(entry.id, squares[0], square)
@@ -174,6 +179,26 @@ def refuse_non_finite(tensors: Mapping[str, Tensor], name: str | None) -> None:
                 f"{model}: tensor {name} has {bad} values that are NaN or infinite; "
                 "a merge needs finite weights"
             )
+
+
+def refuse_overflow(tensor: Tensor, model: str, name: str | None) -> Tensor:
+    """A tensor of the output as it is, unless a number is beyond its type.
+
+    Args:
+        model: whose part of the sum is the largest.
+
+    Raises:
+        UserError: a value beyond the range of the output's type.
+    """
+    limit = torch.finfo(tensor.dtype).max
+    # Sums are taken in float32, whose range bfloat16 shares, so that only smaller types are worth a pass.
+    if limit < torch.finfo(torch.float32).max / 2 and not tensor.isfinite().all():
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise UserError(
+            f"{model}: in tensor {name} the sum is beyond the range of {kind} (±{limit:g}); "
+            "merge with dtype: bfloat16 or float32"
+        )
+    return tensor
 
 
 def _refuse_group(group: TensorGroup) -> None:
@@ -235,4 +260,5 @@ analogy = CrossLingualMerge("xlt_analogy", "Cross-lingual task analogy (−SRC+T
 METHODS = {method.spec.name: method for method in (additive, analogy)}
 
 for method in METHODS.values():
-    registry.register(method)
+    if method not in registry.registered_methods():  # a mergekit that reads entry points may have come first
+        registry.register(method)

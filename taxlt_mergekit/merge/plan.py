@@ -7,19 +7,26 @@ from typing import Any
 
 import tqdm
 from mergekit.architecture import WeightInfo
-from mergekit.common import ImmutableMap, ModelReference
-from mergekit.config import InputSliceDefinition, MergeConfiguration
+from mergekit.common import ImmutableMap, ModelReference, dtype_from_name
+from mergekit.config import ConfigReader, InputSliceDefinition, MergeConfiguration
 from mergekit.graph import Executor, Task
-from mergekit.io.tasks import GatherTensors
+from mergekit.io.tasks import GatherTensors, SaveTensor
 from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask
 from mergekit.options import MergeOptions
 from mergekit.plan import MergePlanner
 from pydantic import Field, InstanceOf
 from torch import Tensor
 
+from taxlt_mergekit.errors import UserError
 from taxlt_mergekit.merge.cutoffs import global_cutoffs
 from taxlt_mergekit.merge.layout import Layout
-from taxlt_mergekit.merge.method import Record, one_density, refuse_non_finite, scaling_factor
+from taxlt_mergekit.merge.method import (
+    Record,
+    one_density,
+    refuse_non_finite,
+    refuse_overflow,
+    scaling_factor,
+)
 from taxlt_mergekit.merge.recipe import Cast
 from taxlt_mergekit.merge.sparsity import Cutoff, NotFiniteError, Select
 from taxlt_mergekit.merge.writer import stream_output
@@ -61,6 +68,27 @@ class OutputConfiguration(MergeConfiguration):
     merge: InstanceOf[Merge] = Field(exclude=True)
 
 
+class CopyHead(Task[Tensor]):
+    """A tensor of the task model alone, in the output's type."""
+
+    gather_tensors: Any
+    name: str
+    out_dtype: str | None
+
+    def arguments(self) -> dict[str, Task]:
+        return {"tensors": self.gather_tensors}
+
+    def group_label(self) -> str | None:
+        return self.gather_tensors.group_label()
+
+    def execute(self, tensors: dict[ModelReference, Tensor], **_kwargs: Any) -> Tensor:
+        ((task, tensor),) = tensors.items()
+        dtype = dtype_from_name(self.out_dtype)
+        if dtype is None or not tensor.is_floating_point():
+            return tensor
+        return refuse_overflow(tensor.to(dtype), str(task), self.name)
+
+
 class VectorPlanner(MergePlanner):
     """mergekit's planner for a merge of ours: planned with θ₀ as base, completed, written as it goes."""
 
@@ -69,7 +97,32 @@ class VectorPlanner(MergePlanner):
         self._merge = merge
 
     def plan_to_disk(self, out_path: str) -> list[Task]:
-        return stream_output(super().plan_to_disk(out_path))
+        # Every tensor comes in its final type; a second conversion would make numbers of integer buffers.
+        tasks = [
+            task.model_copy(update={"dtype": None}) if isinstance(task, SaveTensor) else task
+            for task in super().plan_to_disk(out_path)
+        ]
+        return stream_output(tasks)
+
+    def plan_layer(
+        self,
+        sources: list[InputSliceDefinition],
+        layer_offset: int,
+        t: float,
+        cfg_reader: ConfigReader,
+        module_name: str,
+    ) -> None:
+        """mergekit's, which takes all layers for alike; a recipe's slices may pair any two."""
+        weights = self._out_module_arch(module_name).layer_weights
+        here = self._current_module_layers
+        for source in sources:
+            there = source.layer_range[0] + layer_offset
+            if len(weights(there)) != len(weights(here)):
+                raise UserError(
+                    f"{source.model}: layer {there} has other tensors than layer {here}, where a slice of "
+                    "the recipe puts it"
+                )
+        super().plan_layer(sources, layer_offset, t, cfg_reader, module_name)
 
     def plan_body(self) -> list[tuple[str, ExecuteMergeMethodTask]]:
         """Each tensor that is merged, and the task that merges it; the head is left out.
@@ -77,11 +130,12 @@ class VectorPlanner(MergePlanner):
         In place of `plan_in_memory`, which wraps each task in one that pydantic 2.14 refuses to make.
         """
         self._plan()
-        return [(weight.name, task) for weight, task in _body(self._merge, self._tensors)]
+        return [(weight.name, task) for weight, task in _body(self._tensors)]
 
     def _plan(self) -> None:
         super()._plan()
-        self._tensors: Planned = _completed(self._merge, self._tensors)
+        placed = [(weight, _placed(self._merge, task)) for weight, task in self._tensors]
+        self._tensors: Planned = _completed(self._merge, placed)
 
 
 def planned_recipe(recipe: MergeConfiguration, base: ModelReference) -> MergeConfiguration:
@@ -123,16 +177,38 @@ def find_global_cutoffs(
         raise
 
 
-Planned = list[tuple[WeightInfo, ExecuteMergeMethodTask]]
+Body = list[tuple[WeightInfo, ExecuteMergeMethodTask]]
+Planned = list[tuple[WeightInfo, ExecuteMergeMethodTask | CopyHead]]
+
+
+def _placed(merge: Merge, task: ExecuteMergeMethodTask) -> ExecuteMergeMethodTask | CopyHead:
+    """A planned tensor, looked for in each model under that model's own name; a head in θ_T alone."""
+    cast, sources = merge.cast, merge.layout.sources
+    # Where the recipe aligns vocabularies, that is a task around the one that reads.
+    outer = None if isinstance(task.gather_tensors, GatherTensors) else task.gather_tensors
+    gather = outer.gather_tensors if outer else task.gather_tensors
+    is_merged = gather.weight_info[cast.base].name in merge.layout.merged
+    named = {
+        model: info.model_copy(update={"name": sources[model][info.name]})
+        for model, info in gather.weight_info.items()
+        if info.name in sources[model] and (is_merged or model == cast.task)
+    }
+    gather = gather.model_copy(update={"weight_info": ImmutableMap(named)})
+    gather = outer.model_copy(update={"gather_tensors": gather}) if outer else gather
+    if is_merged:
+        return task.model_copy(update={"gather_tensors": gather})
+    return CopyHead(gather_tensors=gather, name=task.output_weight.name, out_dtype=merge.recipe.out_dtype)
 
 
 def _completed(merge: Merge, planned: Planned) -> Planned:
     """Planned merges with the output's type, the record to fill and, where the scope is global, cutoffs."""
-    body = _body(merge, planned)
+    body = _body(planned)
     _note_what_is_given(merge, body)
     cutoffs = _global_cutoffs(merge, body)
 
-    def completed(name: str, task: ExecuteMergeMethodTask) -> ExecuteMergeMethodTask:
+    def completed(name: str, task: ExecuteMergeMethodTask | CopyHead) -> ExecuteMergeMethodTask | CopyHead:
+        if isinstance(task, CopyHead):
+            return task
         more = {"record": merge.record, "cutoffs": cutoffs.get(name, {})}
         parameters = ImmutableMap(dict(task.parameters.items()) | more)
         return task.model_copy(update={"parameters": parameters, "out_dtype": merge.recipe.out_dtype})
@@ -140,13 +216,12 @@ def _completed(merge: Merge, planned: Planned) -> Planned:
     return [(weight, completed(weight.name, task)) for weight, task in planned]
 
 
-def _body(merge: Merge, planned: Planned) -> Planned:
+def _body(planned: Planned) -> Body:
     """What is merged: all but the head."""
-    head = set(merge.layout.head)
-    return [(weight, task) for weight, task in planned if weight.name not in head]
+    return [(weight, task) for weight, task in planned if isinstance(task, ExecuteMergeMethodTask)]
 
 
-def _note_what_is_given(merge: Merge, body: Planned) -> None:
+def _note_what_is_given(merge: Merge, body: Body) -> None:
     for _, task in body:
         for model, role in merge.cast.roles.items():
             if model in task.input_parameters:
@@ -156,7 +231,7 @@ def _note_what_is_given(merge: Merge, body: Planned) -> None:
                 given.densities.add(bound["density"])
 
 
-def _global_cutoffs(merge: Merge, body: Planned) -> dict[str, dict[ModelReference, Cutoff]]:
+def _global_cutoffs(merge: Merge, body: Body) -> dict[str, dict[ModelReference, Cutoff]]:
     """Tensor → model → cutoff; empty under scope `tensor`, which needs no other tensor."""
     if not body or body[0][1].parameters["scope"] != "global":
         return {}
@@ -172,9 +247,7 @@ def _global_cutoffs(merge: Merge, body: Planned) -> dict[str, dict[ModelReferenc
     return cutoffs
 
 
-def _pairs(
-    body: Planned, base: ModelReference, model: ModelReference
-) -> Iterator[tuple[str, Tensor, Tensor]]:
+def _pairs(body: Body, base: ModelReference, model: ModelReference) -> Iterator[tuple[str, Tensor, Tensor]]:
     """Name, θ₀'s tensor and the model's of each tensor that both have."""
     for weight, task in body:
         tensors = _loaded(task.gather_tensors, (base, model))

@@ -59,7 +59,7 @@ def check_recipe(config: MergeConfiguration, source: str | None = None) -> Cast:
         UserError: the first thing that is wrong.
     """
     if source is not None:
-        _check_keys(yaml.safe_load(source))
+        _check_keys(yaml.load(source, _OnceOnly))
     if config.base_model is None:
         raise UserError(f"{config.merge_method} needs base_model, the model θ₀ that all vectors start from")
     for settings in _outer_settings(config):
@@ -180,6 +180,20 @@ def _check_value(owner: str, name: str, value: Any) -> None:
         raise UserError(f"{owner}: weight must be a finite number, not {value!r}")
     if name == "density" and not 0 < number <= 1:
         raise UserError(f"{owner}: density must be above 0 and at most 1, not {value!r}")
+
+
+class _OnceOnly(yaml.SafeLoader):
+    """yaml's safe loader, except that a key stands once; the last would win in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen: set[Any] = set()
+        for key in [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]:
+            if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
+                raise UserError(
+                    f"the recipe, line {key.start_mark.line + 1}: '{key.value}' stands twice in one block"
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def _check_keys(document: Any) -> None:

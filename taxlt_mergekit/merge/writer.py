@@ -7,6 +7,7 @@ padded: so room is left for it, tensors are written as they come, and the header
 
 import json
 import os
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, BinaryIO
 
@@ -35,6 +36,9 @@ _NAMES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
+# Tensors that wait to be written, at most: a slow disk holds the merge up rather than fill the memory, and a
+# full one ends it at once.
+_AHEAD = 8
 # Header bytes a tensor besides its name: type, up to eight dimensions, two offsets.
 _ENTRY = 256
 
@@ -55,7 +59,7 @@ class StreamingWriter(TensorWriter):
         self._file: BinaryIO | None = None
         self._header: dict[str, Any] = {}
         self._thread = ThreadPoolExecutor(max_workers=1)
-        self._pending: list[Future] = []
+        self._pending: deque[Future] = deque()
 
     def save_tensor(self, name: str, tensor: torch.Tensor, clone: bool = False) -> None:
         tensor = tensor.detach().cpu().contiguous()
@@ -74,6 +78,8 @@ class StreamingWriter(TensorWriter):
             self.current_shard_size = end
             assert self._file is not None
             self._pending.append(self._thread.submit(_append, self._file, tensor))
+            if len(self._pending) > _AHEAD:
+                self._pending.popleft().result()
 
     def finalize(self) -> None:
         with self._lock:
@@ -100,7 +106,7 @@ class StreamingWriter(TensorWriter):
         self.weight_map |= dict.fromkeys(self._header, os.path.basename(self._file.name))
         self.shards_written += 1
         self.total_size += self.current_shard_size
-        self.current_shard_size, self._file, self._header, self._pending = 0, None, {}, []
+        self.current_shard_size, self._file, self._header, self._pending = 0, None, {}, deque()
 
 
 class StreamingWriterTask(TensorWriterTask):

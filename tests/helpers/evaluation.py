@@ -12,6 +12,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 from taxlt_mergekit.paper import catalog
 from tests.helpers.hosts import Outcome
@@ -23,7 +24,7 @@ SENTIMENT_LABELS = ["POS", "NEU", "NEG"]
 TEXTS = ["good bad food", "the cat sat on the mat", "a dog did not bark", "abcdefghijklmnopqrstuvwxyz,.?!'"]
 
 
-def make_tokenizer(max_length=512):
+def make_tokenizer(max_length=512, **options):
     """A byte-level tokenizer that knows pairs, as BERT's: [CLS] a [SEP] b [SEP]."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
@@ -48,6 +49,7 @@ def make_tokenizer(max_length=512):
         bos_token="[CLS]",
         eos_token="[SEP]",
         model_max_length=max_length,
+        **options,
     )
 
 
@@ -78,6 +80,71 @@ def make_classifier(folder, labels=None, seed=0, max_length=512, **config):
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+# Encoders and decoders that treat padding each in its own way: class, and settings beside the tiny sizes.
+_SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+_DECODER = {"num_key_value_heads": 2, "bos_token_id": 1, "eos_token_id": 2}
+KINDS = {
+    "bert": ("Bert", {}),
+    "roberta": ("Roberta", {"max_position_embeddings": 66, "type_vocab_size": 1}),
+    "fnet": ("FNet", {}),
+    "canine": ("Canine", {"max_position_embeddings": 512, "local_transformer_stride": 32}),
+    "mobilebert": ("MobileBert", {"embedding_size": 16, "intra_bottleneck_size": 16}),
+    "xlnet": ("XLNet", {"d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 64}),
+    "llama": ("Llama", _DECODER),
+}
+
+
+def make_kind(folder, kind, labels=SENTIMENT_LABELS, padding_side="right", **config):
+    """A random classifier of one of KINDS in folder, with `make_tokenizer`'s tokenizer; returns the folder.
+
+    Its padding token is that of the tokenizer, 0, where `config` does not say otherwise.
+    """
+    import torch
+    import transformers
+
+    name, settings = KINDS[kind]
+    torch.manual_seed(0)
+    names = {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
+    settings = _SIZES | {"vocab_size": 300, "pad_token_id": 0} | settings | names | config
+    model = getattr(transformers, f"{name}ForSequenceClassification")(
+        getattr(transformers, f"{name}Config")(**settings)
+    )
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            parameter.data.normal_(0, 0.15)
+    model.save_pretrained(folder)
+    make_tokenizer(10**30, padding_side=padding_side).save_pretrained(folder)
+    return folder
+
+
+def head_scores(folder, texts, labels=SENTIMENT_LABELS, **options):
+    """What hf-seq-cls makes of texts (or pairs), one lm-eval request a label: (documents, labels)."""
+    import torch
+    from lm_eval.api.instance import Instance
+
+    from taxlt_mergekit.evaluate.classifier import SequenceClassifierLM
+
+    model = SequenceClassifierLM(pretrained=str(folder), device="cpu", **options)
+    task = SimpleNamespace(
+        config=SimpleNamespace(num_fewshot=0, doc_to_target="label"),
+        OUTPUT_TYPE="multiple_choice",
+        doc_to_choice=lambda document: list(labels),
+    )
+    requests = []
+    for number, text in enumerate(texts):
+        document = (
+            {"text": text}
+            if isinstance(text, str)
+            else dict(zip(("premise", "hypothesis"), text, strict=True))
+        )
+        for index, label in enumerate(labels):
+            request = Instance("loglikelihood", document, ("", label), index, ("the task", number, 1))
+            request.task = task
+            requests.append(request)
+    scores = [score for score, _ in model.loglikelihood(requests, disable_tqdm=True)]
+    return torch.tensor(scores).reshape(len(texts), len(labels))
 
 
 def write_table(path, rows):

@@ -5,12 +5,14 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
+from safetensors.torch import load_file, save_file
 
-from taxlt_mergekit.cells.store import read_cells
-from tests.helpers.evaluation import random_rows, write_rows
+from taxlt_mergekit.cells.store import Cell, read_cells
+from tests.helpers.evaluation import LmEval, random_rows, results, write_rows
 from tests.helpers.hosts import Outcome, forked
 from tests.helpers.vectors import make_vectors
 
@@ -84,3 +86,30 @@ def scores(folder: Path) -> dict:
     cells = read_cells(folder)
     assert len(lines) == len(cells)
     return {cell.key: (cell.metrics, cell.documents) for cell in cells}
+
+
+def change_weight(checkpoint: Path, change: Callable) -> float:
+    """Apply a function to one number of a checkpoint; returns what it was."""
+    weights = checkpoint / "model.safetensors"
+    state = load_file(weights)
+    tensor = state["roberta.encoder.layer.0.output.dense.weight"]
+    before = tensor[0, 0].item()
+    tensor[0, 0] = change(before)
+    save_file(state, weights, metadata={"format": "pt"})
+    return before
+
+
+def assert_same_score(lm_eval: LmEval, project: Path, recipe: Path, cell: Cell, *flags: object) -> None:
+    """mergekit-yaml and lm_eval on a recipe give a cell's scores to the last digit."""
+    out = project / "merged" / recipe.stem
+    merged = forked("mergekit-yaml", recipe, out, *flags, cwd=project)
+    assert merged.code == 0, merged.stderr
+    scored = lm_eval(
+        *("--model", "hf-seq-cls", "--model_args", f"pretrained={out}", "--tasks", cell.task),
+        *("--batch_size", 8, "--output_path", out / "scores"),
+        TAXLT_DATA=project / "data",
+    )
+    assert scored.code == 0, scored.stderr
+    found = results(out / "scores")["results"][cell.task]
+    for metric in ("f1_macro", "acc", "f1_macro_stderr"):
+        assert found[f"{metric},none"] == cell.metrics[metric], metric

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import click.testing
@@ -69,11 +70,16 @@ def table_rows(markdown: str) -> list[list[str]]:
 
 def signal_at(monkeypatch: pytest.MonkeyPatch, step: int, number: int = signal.SIGINT) -> None:
     """Have this process receive a signal while it trains its step `step`."""
+    at_step(monkeypatch, step, lambda: os.kill(os.getpid(), number))
+
+
+def at_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], object]) -> None:
+    """Have something happen while this process trains its step `step`."""
     from taxlt_mergekit.train.console import StopOnSignal
 
     def on_step_begin(self, args, state, control, **_):
         if state.global_step == step - 1:
-            os.kill(os.getpid(), number)
+            act()
 
     monkeypatch.setattr(StopOnSignal, "on_step_begin", on_step_begin, raising=False)
 

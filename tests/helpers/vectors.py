@@ -33,7 +33,7 @@ def make_vectors(folder: Path, texts: list[str], labels: list[str], languages: l
             else:
                 parameter.data.add_(torch.randn_like(parameter))
         if model is head:
-            _spread_predictions(model, AutoTokenizer.from_pretrained(base), texts)
+            spread_predictions(model, AutoTokenizer.from_pretrained(base), texts)
         target = folder / "vectors" / "base" / name
         model.save_pretrained(target)
         for file in tokenizer_files:
@@ -42,7 +42,7 @@ def make_vectors(folder: Path, texts: list[str], labels: list[str], languages: l
 
 
 @torch.inference_mode()
-def _spread_predictions(model, tokenizer, texts: list[str]) -> None:
+def spread_predictions(model, tokenizer, texts: list[str]) -> None:
     """Have a random head predict every label about as often: with one label for all, all scores are equal."""
     batch = tokenizer(texts, padding=True, truncation=True, max_length=64, return_tensors="pt")
     logits = model.eval()(**batch).logits

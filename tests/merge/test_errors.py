@@ -135,6 +135,53 @@ def test_not_yaml_and_no_recipe(tmp_path):
     assert_refused(outcome, tmp_path / "out", ["none.yml", "no such recipe"])
 
 
+def test_a_recipe_that_is_not_utf_8(xlmr, tmp_path):
+    text = "# señal\n" + yaml.dump(recipe(xlmr))
+    (tmp_path / "r.yml").write_bytes(text.encode("latin-1"))
+    outcome = mergekit_yaml(tmp_path / "r.yml", tmp_path / "out")
+    assert_refused(outcome, tmp_path / "out", ["r.yml", "not UTF-8"])
+
+
+@pytest.mark.parametrize("where", ["parameters", "recipe"])
+def test_a_key_that_stands_twice(where, xlmr, tmp_path):
+    text = yaml.dump(recipe(xlmr), sort_keys=False)
+    if where == "parameters":
+        text = text.replace("weight: 0.9", "weight: 0.1\n    weight: 0.9")
+    else:
+        text += "dtype: float16\n"
+    (tmp_path / "r.yml").write_text(text)
+    key = "weight" if where == "parameters" else "dtype"
+    assert_refused(
+        mergekit_yaml(tmp_path / "r.yml", tmp_path / "out"), tmp_path / "out", [key, "line", "twice"]
+    )
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+@pytest.mark.parametrize("flag", ["--cuda", "--multi-gpu"])
+def test_a_gpu_that_is_not_there(flag, xlmr, tmp_path):
+    (tmp_path / "r.yml").write_text(yaml.dump(recipe(xlmr)))
+    outcome = mergekit_yaml(tmp_path / "r.yml", tmp_path / "out", flag)
+    assert_refused(outcome, tmp_path / "out", ["cuda" if flag == "--cuda" else "--multi-gpu", "this machine"])
+
+
+@pytest.mark.parametrize("where", ["roberta.encoder.layer.1.output.dense.weight", "classifier.dense.weight"])
+def test_a_number_beyond_the_outputs_type(where, xlmr, tmp_path):
+    """float16 ends at 65504: in a sum, and in the head, which is only converted."""
+    document = damaged(xlmr, tmp_path, "task", set_value(70000.0, where)) | {"dtype": "float16"}
+    (tmp_path / "r.yml").write_text(yaml.dump(document))
+    outcome = mergekit_yaml(tmp_path / "r.yml", tmp_path / "out")
+    assert_refused(outcome, tmp_path / "out", ["task", where, "float16", "bfloat16 or float32"])
+
+
+def test_a_language_model_that_equals_the_base(xlmr, tmp_path):
+    shutil.copytree(xlmr, tmp_path / "models")
+    shutil.copy(tmp_path / "models/theta0/model.safetensors", tmp_path / "models/tgt/model.safetensors")
+    (tmp_path / "r.yml").write_text(yaml.dump(recipe(tmp_path / "models")))
+    outcome = mergekit_yaml(tmp_path / "r.yml", tmp_path / "out")
+    warning = next(line for line in outcome.stderr.splitlines() if "vector is zero" in line)
+    assert outcome.code == 0 and "tgt equals base_model" in warning
+
+
 def damaged(xlmr: Path, tmp_path: Path, model: str, change) -> dict:
     """A recipe one of whose models was changed by change(folder)."""
     shutil.copytree(xlmr, tmp_path / "models")
@@ -187,7 +234,7 @@ DAMAGE = {
         ["tgt", "output.dense.weight", "NaN or infinite"],
     ),
     "NaN in the base": ("theta0", set_value(math.nan), ["theta0", "output.dense.weight"]),
-    "shapes differ": ("tgt", grow_vocabulary, ["tgt", "word_embeddings", "[66, 16]", "[64, 16]"]),
+    "shapes differ": ("tgt", grow_vocabulary, ["tgt", "word_embeddings", "[66, 32]", "[64, 32]"]),
     "a body tensor missing in a vector": ("tgt", drop_tensor, ["tgt", "no tensor", "layer.0.output.dense"]),
     "a body tensor missing in the base": (
         "theta0",
@@ -219,7 +266,11 @@ def test_families_that_share_no_body_are_refused(tmp_path):
     document = recipe(bert)
     document["base_model"] = str(electra / "theta0")
     (tmp_path / "r.yml").write_text(yaml.dump(document))
-    assert_refused(mergekit_yaml(tmp_path / "r.yml", tmp_path / "out"), tmp_path / "out", ["no tensor"])
+    assert_refused(
+        mergekit_yaml(tmp_path / "r.yml", tmp_path / "out"),
+        tmp_path / "out",
+        ["electra", "bert", "one family"],
+    )
 
 
 def test_a_failed_merge_leaves_an_earlier_model_as_it_was(xlmr, tmp_path):
