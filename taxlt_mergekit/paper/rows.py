@@ -13,16 +13,15 @@ Layout of `TAXLT_DATA`, as the original downloads unpack (patterns: `files` in `
     marc/dataset_CODE_{train,dev,test}.json       MARC as published, one JSON object a line
 """
 
-import csv
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from taxlt_mergekit.errors import UserError, one_line
+from taxlt_mergekit.errors import UserError, translated
 from taxlt_mergekit.paper import catalog
+from taxlt_mergekit.paper.files import read_json_lines, read_table
 
 if TYPE_CHECKING:
     import datasets
@@ -64,59 +63,6 @@ def find_file(patterns: Sequence[str], what: str) -> Path:
     raise UserError(f"{what}: TAXLT_DATA={root} has no {' or '.join(patterns)} ({LAYOUT})")
 
 
-def read_table(path: Path, columns: Sequence[str], header: bool = True) -> Iterator[dict[str, str]]:
-    """The named columns of a UTF-8 table, row by row: `.csv` with quotes, anything else as TSV without.
-
-    Args:
-        path: the file.
-        columns: with a header, the columns wanted; without one, the names of all columns in order.
-        header: whether the first line names the columns.
-
-    Raises:
-        UserError: a column is missing, a row has another number of fields, or the file is not UTF-8.
-    """
-    style: dict[str, Any] = (
-        {} if path.suffix == ".csv" else {"delimiter": "\t", "quoting": csv.QUOTE_NONE, "quotechar": None}
-    )
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = csv.reader(file, strict=True, **style)
-        try:
-            names = next(lines, []) if header else list(columns)
-            if missing := [name for name in columns if name not in names]:
-                raise UserError(f"{path} has no column {missing[0]!r}; its columns are {', '.join(names)}")
-            at = {name: names.index(name) for name in columns}
-            for row in lines:
-                if len(row) != len(names):
-                    raise UserError(
-                        f"{path}, line {lines.line_num}: {len(row)} fields where {len(names)} are due"
-                    )
-                yield {name: row[index] for name, index in at.items()}
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path} is not UTF-8: {error}") from error
-        except csv.Error as error:
-            raise UserError(f"{path}, line {lines.line_num}: {error}") from error
-
-
-def read_json_lines(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The named fields of a UTF-8 file with one JSON object a line.
-
-    Raises:
-        UserError: a line is not such an object, or a field is missing; names file and line.
-    """
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                yield {name: row[name] for name in columns}
-            except (ValueError, TypeError, KeyError) as error:
-                wanted = ", ".join(columns)
-                raise UserError(
-                    f"{path}, line {number}: not a JSON object with the fields {wanted} ({error!r})"
-                ) from error
-
-
 def hub_rows(path: str, what: str, layout: str = LAYOUT, **options: Any) -> Iterator[Mapping[str, Any]]:
     """The rows of a data set of the hub, with labels by name, and `-` where a row has none.
 
@@ -130,17 +76,17 @@ def hub_rows(path: str, what: str, layout: str = LAYOUT, **options: Any) -> Iter
     """
     import datasets
 
-    try:
+    hint = f"(go online, or set TAXLT_DATA=DIR to read files; {layout})"
+    with translated(f"{what}: the hub did not give it", hint):
         rows = datasets.load_dataset(path, **options)
-    except Exception as error:  # a dozen kinds, from no network to a renamed configuration
-        raise UserError(
-            f"{what}: the hub did not give it ({type(error).__name__}: {one_line(error)}); "
-            f"go online, or set TAXLT_DATA=DIR to read files ({layout})"
-        ) from error
-    label = rows.features["label"]
+        label = rows.features["label"]
     if not isinstance(label, datasets.ClassLabel):
         return iter(rows)
-    return ({**row, "label": label.int2str(row["label"]) if row["label"] >= 0 else "-"} for row in rows)
+    return ({**row, "label": _name(label, row["label"])} for row in rows)
+
+
+def _name(label: "datasets.ClassLabel", number: int | None) -> str:
+    return "-" if number is None or number < 0 else label.int2str(number)
 
 
 def binarise_reviews(rows: Iterable[Mapping[str, Any]], where: object) -> Iterator[dict[str, str]]:
@@ -179,7 +125,8 @@ def labelled(
         where: the file or data set that the rows are from, for errors.
 
     Raises:
-        UserError: there are no rows, or a label is none of `labels`; names `where` and the row.
+        UserError: there are no rows, a label is none of `labels`, or a text is missing; names `where` and
+            the row.
     """
     import datasets
 
@@ -192,6 +139,8 @@ def labelled(
                 f"{where}, row {number}: label {row['label']!r}; it must be one of {', '.join(labels)}"
             )
         for name in inputs:
+            if row[name] is None:
+                raise UserError(f"{where}, row {number}: column {name!r} has no text")
             columns[name].append(row[name])
         columns["label"].append(numbers[label])
     if not columns["label"]:

@@ -7,20 +7,77 @@ that was not, and the validation masks are the same at every evaluation.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, TypedDict
 
 import datasets
 import numpy as np
 import torch
+import tqdm
+from transformers import TrainingArguments
 
 from taxlt_mergekit.errors import UserError
-from taxlt_mergekit.train.text import CorpusFacts, HeldOut, read_documents
+from taxlt_mergekit.paper.files import PACKED
+from taxlt_mergekit.train.console import is_main
+from taxlt_mergekit.train.folder import clear_errors
+from taxlt_mergekit.train.settings import LanguageSettings
+from taxlt_mergekit.train.text import CorpusFacts, HeldOut, held_out, read_documents, survey
 
 # Documents are tokenised together up to this many characters: enough for the tokenizer's own threads.
 TOKENISED_TOGETHER = 1 << 18
+UNKNOWN = 0.05  # share of the tokens from where on it is said
 IGNORED = -100  # the label that transformers' losses leave out
+
+
+def read_corpora(
+    settings: LanguageSettings,
+    tokenizer: Any,
+    separator: int | None,
+    seed: int,
+    arguments: TrainingArguments,
+) -> tuple[list[CorpusFacts], datasets.Dataset, datasets.Dataset]:
+    """The facts of all corpora, and the blocks for training and for validation.
+
+    Raises:
+        UserError: a corpus cannot be read, or is too small for one block.
+    """
+    quiet = not is_main() or arguments.disable_tqdm
+    column = settings.text_column
+
+    def bar(what: str, total: int | None) -> Any:
+        return tqdm.tqdm(desc=what, total=total, unit="B", unit_scale=True, disable=quiet, leave=False)
+
+    def blocks(of: Sequence[CorpusFacts], part: str, held: HeldOut) -> datasets.Dataset:
+        with bar(f"tokenising, {part}", sum(entry.bytes + entry.documents for entry in of)) as progress:
+            return cached_blocks(of, part, held, column, tokenizer, settings.block_size, separator, progress)
+
+    with bar("reading", _size_on_disk(settings.corpus)) as progress:
+        facts, smallest = survey(settings.corpus, column, seed, progress)
+    if settings.validation is not None:
+        others, _ = survey(settings.validation, column, seed)
+        held = HeldOut(seed, -1)
+    else:
+        others = []
+        held = held_out(settings.validation_share, seed, smallest)
+    cache = Path(datasets.config.HF_DATASETS_CACHE)
+    with clear_errors(cache), arguments.main_process_first(local=True, desc="tokenising"):
+        train = blocks(facts, "train", held)
+        validation = blocks(others, "all", held) if others else blocks(facts, "validation", held)
+    for part, rows in (("training", train), ("validation", validation)):
+        if not len(rows):
+            raise UserError(
+                f"corpus {', '.join(settings.corpus)}: the {part} part is too small for one block of "
+                f"{settings.block_size} tokens; a smaller --block-size may help"
+            )
+    return facts + others, train, validation
+
+
+def _size_on_disk(names: Sequence[str]) -> int | None:
+    """Bytes of plain files; None where a file is packed or a data set, and the text's size is not known."""
+    plain = all(Path(name).is_file() and Path(name).suffix not in PACKED for name in names)
+    return sum(Path(name).stat().st_size for name in names) if plain else None
 
 
 def cached_blocks(
@@ -76,6 +133,27 @@ def cached_blocks(
         if isinstance(error.__cause__, (UserError, OSError)):
             raise error.__cause__ from error
         raise
+
+
+def unknown_share(blocks: datasets.Dataset, tokenizer: Any, most: int = 1000) -> float:
+    """The share of tokens that stand for text which the tokenizer has no token for, in some of the blocks.
+
+    A token for a blank alone counts as none: it stands before each unknown word.
+
+    Args:
+        blocks: with the column `input_ids`.
+        tokenizer: 0 is returned where it has no token for the unknown alone.
+        most: blocks that are looked at, from all over the text.
+    """
+    unknown = tokenizer.unk_token_id
+    others = [getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad", "cls", "sep", "mask")]
+    if unknown is None or unknown in others:
+        return 0.0
+    rows = np.linspace(0, len(blocks) - 1, min(len(blocks), most)).astype(int)
+    tokens = np.concatenate([np.asarray(ids) for ids in blocks[rows]["input_ids"]])
+    blanks = [token for token in tokenizer.convert_tokens_to_ids(["▁", "Ġ"]) if token != unknown]
+    tokens = tokens[~np.isin(tokens, blanks + [token for token in others if token is not None])]
+    return float((tokens == unknown).mean()) if len(tokens) else 0.0
 
 
 def tokenizer_hash(tokenizer: Any) -> str:
@@ -214,6 +292,71 @@ class LanguageCollator:
             "attention_mask": torch.from_numpy(real.astype(np.int64)),
             "labels": torch.from_numpy(labels),
         }
+
+
+def check_unknown(blocks: datasets.Dataset, tokenizer: Any, text: str, model: str) -> list[str]:
+    """Refuse text that is nothing to a tokenizer, and warn where much of it is.
+
+    Args:
+        blocks: with the column `input_ids`.
+        tokenizer: of the model.
+        text: what was tokenised, for the message.
+        model: its name.
+
+    Raises:
+        UserError: every token stands for text that the tokenizer does not know.
+    """
+    share = unknown_share(blocks, tokenizer)
+    if share == 1:
+        raise UserError(f"{text}: the tokenizer of {model} knows none of it, neither word nor letter")
+    return [f"{share:.0%} of the tokens of {text} are unknown to the tokenizer"] if share >= UNKNOWN else []
+
+
+def has_labels(stream: BlockStream, collate: LanguageCollator) -> bool:
+    """Whether a stream's blocks, each once, give a model anything to predict.
+
+    Args:
+        stream: not empty.
+        collate: draws the masks that training draws.
+    """
+    turn = min(len(stream), len(stream.blocks))
+    return any(
+        bool((collate(stream.__getitems__(range(at, min(at + 64, turn))))["labels"][:, 1:] != IGNORED).any())
+        for at in range(0, turn, 64)
+    )
+
+
+def check_tokens(
+    settings: LanguageSettings,
+    tokenizer: Any,
+    blocks: datasets.Dataset,
+    streams: Mapping[str, BlockStream],
+    collator: LanguageCollator,
+) -> list[str]:
+    """Refuse text that gives nothing to predict.
+
+    Args:
+        settings: name the text, for errors.
+        tokenizer: the model's.
+        blocks: for training.
+        streams: by the name of their part.
+        collator: draws the masks that training draws.
+
+    Returns:
+        A warning where the tokenizer knows little of the text, else nothing.
+
+    Raises:
+        UserError: no token can be predicted, or in one part none is.
+    """
+    text = f"corpus {', '.join(settings.corpus)}"
+    warning = check_unknown(blocks, tokenizer, text, settings.model)
+    for part, stream in streams.items():
+        if not has_labels(stream, collator):
+            raise UserError(
+                f"{text}: the {part} part, {len(stream.blocks)} short blocks, has no token to predict; give "
+                "more text, or a larger --validation-share or --mlm-probability"
+            )
+    return warning
 
 
 def mask_tokens(

@@ -122,8 +122,8 @@ _EPILOG = (
 @click.option(
     "--corpus",
     multiple=True,
-    help="Raw text: files (UTF-8; plain, .gz, .zst; one document a line), folders of data files, or data set "
-    "ids ID[:CONFIGURATION]. Several may follow, after MODEL.",
+    help="Raw text: files (UTF-8, plain or packed; a document is a line, or a row of .csv, .jsonl or "
+    ".parquet), folders of such files, or data set ids ID[:CONFIGURATION]. Several may follow, after MODEL.",
 )
 @click.option("--lang", help="The language's code, as in table 5: names the output folder.")
 @click.option(
@@ -134,7 +134,7 @@ _EPILOG = (
     type=float,
     help="Share of the documents (lines) held out by --seed. [0.05: not in the paper]",
 )
-@click.option("--text-column", help="Column of a data set that holds the text. [text]")
+@click.option("--text-column", help="Column that holds the text, where there are columns. [text]")
 @click.option("--max-steps", type=int, help="Training steps. [50,000; large: 20,000: section 3]")
 @click.option("--block-size", type=int, help="Tokens a sequence. [256: section 3]")
 @click.option(

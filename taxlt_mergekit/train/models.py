@@ -11,7 +11,10 @@ import transformers
 from transformers.models.auto import modeling_auto
 from transformers.utils import logging
 
-from taxlt_mergekit.errors import UserError, one_line
+from taxlt_mergekit.errors import UserError, translated
+from taxlt_mergekit.evaluate.inputs import learned_positions, vocabulary_size
+from taxlt_mergekit.model_files import check_folder
+from taxlt_mergekit.paper import catalog
 from taxlt_mergekit.train.settings import LanguageSettings, Settings, TaskSettings
 from taxlt_mergekit.train.text import file_sha256
 
@@ -42,10 +45,8 @@ def load_config(name: str) -> Any:
         adapter = (Path(name) / "adapter_config.json").is_file()
         hint = "it holds a peft adapter; give the base model" if adapter else "it has no config.json"
         raise UserError(f"model {name} is not a transformers model: {hint}")
-    try:
+    with translated(f"model {name} cannot be loaded"):
         return transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"model {name} cannot be loaded: {one_line(error)}") from error
 
 
 def load_tokenizer(name: str) -> Any:
@@ -54,10 +55,8 @@ def load_tokenizer(name: str) -> Any:
     Raises:
         UserError: the model comes without one.
     """
-    try:
+    with translated(f"model {name} has no tokenizer that can be loaded"):
         tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"model {name} has no tokenizer that can be loaded: {one_line(error)}") from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -81,7 +80,7 @@ def choose_objective(config: Any, name: str) -> Objective:
             return Objective("mlm", f"it is a {architecture}")
         if architecture in causal.values():
             return Objective("clm", f"it is a {architecture}")
-    if config.model_type in masked and not getattr(config, "is_decoder", False):
+    if _is_encoder(config):
         return Objective("mlm", f"{config.model_type} models are encoders with a masked-LM head")
     if config.model_type in causal:
         return Objective("clm", f"{config.model_type} models are decoders")
@@ -90,8 +89,15 @@ def choose_objective(config: Any, name: str) -> Objective:
     )
 
 
-def load_language_model(settings: LanguageSettings, config: Any, tokenizer: Any, objective: Objective) -> Any:
-    """The model with its language-modelling head, in float32.
+def _is_encoder(config: Any) -> bool:
+    masked = modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    return config.model_type in masked and not getattr(config, "is_decoder", False)
+
+
+def load_language_model(
+    settings: LanguageSettings, config: Any, tokenizer: Any, objective: Objective
+) -> tuple[Any, list[str]]:
+    """The model with its language-modelling head, in float32, and the tensors of it that are new.
 
     Raises:
         UserError: the checkpoint has no such head (and `new_head` is off), the tokenizer has no mask token or
@@ -102,6 +108,7 @@ def load_language_model(settings: LanguageSettings, config: Any, tokenizer: Any,
     loader = (
         transformers.AutoModelForMaskedLM if objective.kind == "mlm" else transformers.AutoModelForCausalLM
     )
+    choose_language(config, settings.model, settings.lang)
     model, missing = _load(loader, settings.model, config)
     architecture = (config.architectures or ["unnamed"])[0]
     if missing and not settings.new_head:
@@ -114,14 +121,15 @@ def load_language_model(settings: LanguageSettings, config: Any, tokenizer: Any,
     if settings.new_head and not missing:
         raise UserError(f"--new-head: model {settings.model} ({architecture}) has its head already")
     _check_fit(model, tokenizer, settings.block_size, "--block-size", settings.model)
-    return _prepare(model, settings, None)
+    return _prepare(model, settings, None), missing
 
 
 def load_classifier(settings: TaskSettings, config: Any, tokenizer: Any, labels: Sequence[str]) -> Any:
     """The model with a sequence-classification head for `labels`, in float32; the head is new.
 
     Raises:
-        UserError: the checkpoint is a classifier already, or texts would be longer than its positions.
+        UserError: the checkpoint is a classifier already, transformers has no such head for it, texts would
+            be longer than its positions, or the tokenizer has no padding.
     """
     architecture = (config.architectures or [""])[0]
     if architecture.endswith("ForSequenceClassification"):
@@ -129,49 +137,87 @@ def load_classifier(settings: TaskSettings, config: Any, tokenizer: Any, labels:
             f"model {settings.model} is a classifier already ({architecture}); start from the pre-trained "
             "model, θ₀, so that the vector is the task's alone"
         )
+    if config.model_type not in modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
+        kind = f"{settings.model} ({config.model_type})"
+        raise UserError(f"model {kind} has no sequence-classification head in transformers")
+    if tokenizer.pad_token is None:
+        raise UserError(f"the tokenizer of {settings.model} has no padding token, which batches of rows need")
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: number for number, label in enumerate(labels)}
-    if config.pad_token_id is None:
-        config.pad_token_id = tokenizer.pad_token_id
+    text = config.get_text_config()
+    if text.pad_token_id is None or not _is_encoder(config):
+        # A decoder's head looks for the last token that is no padding; the tokenizer knows which that is.
+        text.pad_token_id = tokenizer.pad_token_id
+    benchmarks = catalog.load().benchmarks.values()
+    source = next((entry.source for entry in benchmarks if entry.task_vector == settings.task), None)
+    choose_language(config, settings.model, source)
     model, _ = _load(transformers.AutoModelForSequenceClassification, settings.model, config)
     _check_fit(model, tokenizer, settings.max_length, "--max-length", settings.model)
     return _prepare(model, settings, "SEQ_CLS")
 
 
+def choose_language(config: Any, name: str, lang: str | None) -> None:
+    """Set the language of a model that has an adapter for each (X-MOD), where its config sets none.
+
+    Raises:
+        UserError: there is no adapter of this language.
+    """
+    languages = list(getattr(config, "languages", None) or [])
+    if config.model_type != "xmod" or config.default_language is not None:
+        return
+    fitting = [code for code in languages if lang is not None and lang in (code, code.partition("_")[0])]
+    if len(fitting) != 1:
+        wanted = f"{lang} names {len(fitting) or 'none'} of them" if lang else "none of them is chosen"
+        raise UserError(
+            f"model {name} has an adapter for each of {len(languages)} languages, and {wanted}; set "
+            f"default_language in its config.json to one of {_some(languages)}"
+        )
+    config.default_language = fitting[0]
+
+
 def _load(loader: Any, name: str, config: Any) -> tuple[Any, list[str]]:
     """The model and the parameters that its checkpoint does not hold (tied ones are held)."""
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # the fresh head is reported in our own words
-    try:
-        model, info = loader.from_pretrained(
-            name, config=config, dtype=torch.float32, trust_remote_code=False, output_loading_info=True
-        )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise UserError(f"model {name} cannot be loaded: {one_line(error)}") from error
-    finally:
-        logging.set_verbosity(verbosity)
-    missing = sorted(info["missing_keys"])
+    if Path(name).is_dir():
+        check_folder(name)
+    model, missing, unused = _from_pretrained(loader, name, config)
+    # Microsoft's own files of DeBERTa-v2 and v3 have another head than transformers takes by default.
+    if (
+        missing
+        and config.model_type == "deberta-v2"
+        and any(key.startswith("lm_predictions.") for key in unused)
+    ):
+        config.legacy = False
+        model, missing, _ = _from_pretrained(loader, name, config)
     prefix = f"{model.base_model_prefix}."
     if body := [key for key in missing if key.startswith(prefix) and ".pooler." not in key]:
         raise UserError(f"model {name} is incomplete: its checkpoint lacks {_some(body)}")
     return model, [key for key in missing if not key.startswith(prefix)]
 
 
+def _from_pretrained(loader: Any, name: str, config: Any) -> tuple[Any, list[str], list[str]]:
+    """The model, the parameters that the checkpoint lacks, and what of the checkpoint is not used."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # the fresh head is reported in our own words
+    try:
+        with translated(f"model {name} cannot be loaded"):
+            model, info = loader.from_pretrained(
+                name, config=config, dtype=torch.float32, trust_remote_code=False, output_loading_info=True
+            )
+    finally:
+        logging.set_verbosity(verbosity)
+    return model, sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
+
+
 def _check_fit(model: Any, tokenizer: Any, length: int, flag: str, name: str) -> None:
-    rows = model.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > rows:
+    rows = vocabulary_size(model)
+    if rows is not None and len(tokenizer) > rows:
         raise UserError(
             f"the tokenizer of {name} has {len(tokenizer)} tokens and the model {rows} embeddings; "
             "they do not belong together"
         )
-    positions = getattr(model.config, "max_position_embeddings", None)
-    if positions is None:
-        return
-    # RoBERTa's family counts positions from the padding id on.
-    embeddings = getattr(model.base_model, "embeddings", None)
-    if hasattr(embeddings, "create_position_ids_from_input_ids"):
-        positions -= (model.config.pad_token_id or 0) + 1
-    if length > positions:
+    stated = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 0
+    positions = learned_positions(model, stated) or stated
+    if 0 < positions < length:
         raise UserError(f"{flag} {length}: {name} has positions for {positions} tokens at most")
 
 

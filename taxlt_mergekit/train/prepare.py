@@ -10,10 +10,9 @@ from typing import Any, Literal
 import datasets
 import numpy as np
 import torch
-import tqdm
 from transformers import DataCollatorWithPadding, TrainingArguments, set_seed
 
-from taxlt_mergekit.errors import UserError, one_line
+from taxlt_mergekit.errors import UserError, translated
 from taxlt_mergekit.paper.catalog import Size, vector_folder
 from taxlt_mergekit.paper.training import (
     LANGUAGE_BATCH_SIZE,
@@ -22,9 +21,14 @@ from taxlt_mergekit.paper.training import (
     TASK_DEFAULTS,
 )
 from taxlt_mergekit.train import models
-from taxlt_mergekit.train.blocks import BlockStream, LanguageCollator, cached_blocks
-from taxlt_mergekit.train.console import is_main
-from taxlt_mergekit.train.folder import clear_errors, look_at_output
+from taxlt_mergekit.train.blocks import (
+    BlockStream,
+    LanguageCollator,
+    check_tokens,
+    check_unknown,
+    read_corpora,
+)
+from taxlt_mergekit.train.folder import check_room, check_writable, look_at_output
 from taxlt_mergekit.train.rows import load_corpus, rows_sha256, tokenise
 from taxlt_mergekit.train.settings import (
     Batch,
@@ -36,10 +40,13 @@ from taxlt_mergekit.train.settings import (
     model_size,
     split_batch,
 )
-from taxlt_mergekit.train.text import CorpusFacts, HeldOut, held_out, survey
+from taxlt_mergekit.train.text import corpus_notes
 
 SEED = 42  # TrainingArguments' default
 EVALUATIONS = 20  # not in the paper: how often a language run is evaluated, over its whole length
+
+
+Predicted = Literal["mlm", "clm", "labels"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ class Plan:
     """
 
     kind: Kind
-    objective: Literal["mlm", "clm", "labels"]
+    objective: Predicted
     settings: Settings
     arguments: TrainingArguments
     model: Any
@@ -94,12 +101,12 @@ def make_plan(settings: Settings, resume: bool) -> Plan:
 def _language_plan(settings: LanguageSettings, resume: bool) -> Plan:
     """A language vector: continued pre-training on raw text."""
     output = _output(settings, "lang", settings.lang, "--lang is missing: the language's code")
-    look_at_output(Path(output), resume)
+    _look_at_folders(output, resume, _corpora(settings))
     config = models.load_config(settings.model)
     objective = models.choose_objective(config, settings.model)
     tokenizer = models.load_tokenizer(settings.model)
     seed = _begin(settings)
-    model = models.load_language_model(settings, config, tokenizer, objective)
+    model, fresh = models.load_language_model(settings, config, tokenizer, objective)
     size, why = _size(settings, config)
     batch = _batch(settings, LANGUAGE_BATCH_SIZE)
     values = _language_values(settings.arguments, size)
@@ -107,13 +114,20 @@ def _language_plan(settings: LanguageSettings, resume: bool) -> Plan:
     # cache needs, and once more with them.
     arguments = training_arguments(values, output, batch, language=True)
     separator = tokenizer.eos_token_id if objective.kind == "clm" else None
-    facts, train, validation = _read_corpora(settings, tokenizer, separator, seed, arguments)
+    facts, train, validation = read_corpora(settings, tokenizer, separator, seed, arguments)
     values |= _language_steps(settings.arguments, arguments, len(train), batch)
     arguments = training_arguments(values, output, batch, language=True)
     steps = arguments.max_steps
+    _check_room(model, arguments, steps)
     tokens = steps * batch.total * settings.block_size
     passes = steps * batch.total / len(train)
     masked = objective.kind == "mlm"
+    collator = LanguageCollator(tokenizer, settings.mlm_probability if masked else None)
+    streams = {
+        "training": BlockStream(train, steps * batch.total, seed, shuffle=True),
+        "validation": BlockStream(validation, len(validation), seed, shuffle=False),
+    }
+    warnings = check_tokens(settings, tokenizer, train, streams, collator)
     share = f", {settings.mlm_probability:.0%} of the tokens" if masked else ""
     return Plan(
         kind="language",
@@ -122,18 +136,21 @@ def _language_plan(settings: LanguageSettings, resume: bool) -> Plan:
         arguments=arguments,
         model=model,
         tokenizer=tokenizer,
-        train=BlockStream(train, steps * batch.total, seed, shuffle=True),
-        validation=BlockStream(validation, len(validation), seed, shuffle=False),
-        collator=LanguageCollator(tokenizer, settings.mlm_probability if masked else None),
+        train=streams["training"],
+        validation=streams["validation"],
+        collator=collator,
         inputs={
             "base_model": models.model_identity(settings.model, config),
             "data": [asdict(entry) for entry in facts],
         },
         facts=(
             ("objective", f"{objective.name}{share}: {objective.reason}"),
+            *([("new head", f"started at random: {', '.join(fresh)}")] if fresh else []),
             ("settings of", f"XLM-R {size} ({why})"),
             *([("language", settings.lang)] if settings.lang else []),
             ("corpus", ", ".join(settings.corpus)),
+            *(("corpus", note) for name in _corpora(settings) for note in corpus_notes(name)),
+            *(("warning", text) for text in warnings),
             ("training text", f"{len(train):,} blocks of {settings.block_size} tokens"),
             ("validation text", f"{len(validation):,} blocks, {_validation_source(settings)}"),
             ("steps", f"{steps:,}, evaluated every {arguments.eval_steps:,}"),
@@ -142,6 +159,39 @@ def _language_plan(settings: LanguageSettings, resume: bool) -> Plan:
             ("learning rate", f"{arguments.learning_rate:g}"),
         ),
     )
+
+
+def _corpora(settings: LanguageSettings) -> list[str]:
+    return settings.corpus + (settings.validation or [])
+
+
+def _look_at_folders(output: str, resume: bool, corpora: Sequence[str] | None = None) -> None:
+    """Refuse, before anything is read, what could not be written after a day.
+
+    Args:
+        output: the folder of the checkpoint.
+        resume: whether it may hold a run.
+        corpora: of a language run, whose tokens go into the cache of data sets.
+    """
+    look_at_output(Path(output), resume)
+    check_writable(Path(output), "--output")
+    if corpora is None:
+        return
+    check_writable(Path(datasets.config.HF_DATASETS_CACHE), "HF_DATASETS_CACHE")
+    for corpus in corpora:
+        if Path(output).resolve().is_relative_to(Path(corpus).resolve()) and Path(corpus).is_dir():
+            raise UserError(f"--output {output} is in the corpus {corpus} and would become a part of it")
+
+
+def _check_room(model: Any, arguments: TrainingArguments, steps: int) -> None:
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    saved = trained if hasattr(model, "peft_config") else list(model.parameters())
+    size = sum(parameter.numel() * parameter.element_size() for parameter in saved)
+    if str(getattr(arguments.optim, "value", arguments.optim)).startswith("adamw_torch"):
+        size += 2 * sum(parameter.numel() * parameter.element_size() for parameter in trained)
+    counted = arguments.save_strategy == "steps" and arguments.save_steps >= 1
+    saves = math.ceil(steps / arguments.save_steps) if counted else 1
+    check_room(Path(arguments.output_dir), size, saves, arguments.save_total_limit)
 
 
 def _language_values(given: Mapping[str, Any], size: Size) -> dict[str, Any]:
@@ -184,7 +234,7 @@ def _short_run(arguments: TrainingArguments, steps: int) -> dict[str, int]:
 def _task_plan(settings: TaskSettings, resume: bool) -> Plan:
     """A task vector: fine-tuning on labelled rows of the source language."""
     output = _output(settings, "task", settings.name or settings.task, "--name is missing: it")
-    look_at_output(Path(output), resume)
+    _look_at_folders(output, resume)
     config = models.load_config(settings.model)
     tokenizer = models.load_tokenizer(settings.model)
     size, why = _size(settings, config)
@@ -204,12 +254,15 @@ def _task_plan(settings: TaskSettings, resume: bool) -> Plan:
     arguments = training_arguments(values, output, batch, language=False)
     with arguments.main_process_first(local=True, desc="reading rows"):
         corpus = load_corpus(settings)
-        parts = tokenise(corpus, tokenizer, settings.max_length)
+        segments = getattr(config, "type_vocab_size", None)
+        parts, left_out = tokenise(corpus, tokenizer, settings.max_length, segments)
+    unknown = check_unknown(parts["train"], tokenizer, corpus.name, settings.model)
     seed = _begin(settings)
     model = models.load_classifier(settings, config, tokenizer, corpus.labels)
     epoch = math.ceil(len(parts["train"]) / batch.total)
     steps = arguments.max_steps if arguments.max_steps > 0 else math.ceil(arguments.num_train_epochs * epoch)
     arguments = training_arguments(values | _short_run(arguments, steps), output, batch, language=False)
+    _check_room(model, arguments, steps)
     length = float(np.mean([len(ids) for ids in parts["train"][:1000]["input_ids"]]))
     resolved = {"output": output, "size": size, "early_stopping_patience": patience}
     return Plan(
@@ -236,6 +289,7 @@ def _task_plan(settings: TaskSettings, resume: bool) -> Plan:
         facts=(
             ("task", f"{corpus.name}: {' + '.join(corpus.columns)} → {', '.join(corpus.labels)}"),
             *(("data", note) for note in corpus.notes),
+            *(("warning", text) for text in corpus.warnings + left_out + unknown),
             ("settings of", f"{column.source}, XLM-R {size} ({why})"),
             ("rows", f"{len(corpus.train):,} for training, {len(corpus.validation):,} for validation"),
             ("steps", f"{steps:,}, {steps / epoch:.3g} epochs, evaluated every {arguments.eval_steps:,}"),
@@ -312,7 +366,7 @@ def training_arguments(
         new = old.replace("gradient", "activation")
         if old in given and hasattr(TrainingArguments, new):
             given[new] = given.pop(old)
-    try:
+    with translated("transformers.TrainingArguments"):
         return TrainingArguments(
             output_dir=str(Path(output).absolute()),
             load_best_model_at_end=True,
@@ -320,8 +374,6 @@ def training_arguments(
             remove_unused_columns=not language,
             **given,
         )
-    except (ValueError, TypeError, RuntimeError, ImportError) as error:
-        raise UserError(one_line(error)) from error
 
 
 def _resolved(
@@ -335,55 +387,6 @@ def _resolved(
     plain = {name: getattr(value, "value", value) for name, value in values.items()}
     everything = {**settings.arguments, **plain, "seed": seed}
     return settings.model_copy(update={"batch_size": batch.total, "arguments": everything, **others})
-
-
-def _read_corpora(
-    settings: LanguageSettings,
-    tokenizer: Any,
-    separator: int | None,
-    seed: int,
-    arguments: TrainingArguments,
-) -> tuple[list[CorpusFacts], datasets.Dataset, datasets.Dataset]:
-    """The facts of all corpora, and the blocks for training and for validation.
-
-    Raises:
-        UserError: a corpus cannot be read, or is too small for one block.
-    """
-    quiet = not is_main() or arguments.disable_tqdm
-    column = settings.text_column
-
-    def bar(what: str, total: int | None) -> Any:
-        return tqdm.tqdm(desc=what, total=total, unit="B", unit_scale=True, disable=quiet, leave=False)
-
-    def blocks(of: Sequence[CorpusFacts], part: str, held: HeldOut) -> datasets.Dataset:
-        with bar(f"tokenising, {part}", sum(entry.bytes + entry.documents for entry in of)) as progress:
-            return cached_blocks(of, part, held, column, tokenizer, settings.block_size, separator, progress)
-
-    with bar("reading", _size_on_disk(settings.corpus)) as progress:
-        facts, smallest = survey(settings.corpus, column, seed, progress)
-    if settings.validation is not None:
-        others, _ = survey(settings.validation, column, seed)
-        held = HeldOut(seed, -1)
-    else:
-        others = []
-        held = held_out(settings.validation_share, seed, smallest)
-    cache = Path(datasets.config.HF_DATASETS_CACHE)
-    with clear_errors(cache), arguments.main_process_first(local=True, desc="tokenising"):
-        train = blocks(facts, "train", held)
-        validation = blocks(others, "all", held) if others else blocks(facts, "validation", held)
-    for part, rows in (("training", train), ("validation", validation)):
-        if not len(rows):
-            raise UserError(
-                f"corpus {', '.join(settings.corpus)}: the {part} part is too small for one block of "
-                f"{settings.block_size} tokens; a smaller --block-size may help"
-            )
-    return facts + others, train, validation
-
-
-def _size_on_disk(names: Sequence[str]) -> int | None:
-    """Bytes of plain files; None where a file is packed or a data set, and the text's size is not known."""
-    plain = all(Path(name).is_file() and Path(name).suffix not in (".gz", ".zst") for name in names)
-    return sum(Path(name).stat().st_size for name in names) if plain else None
 
 
 def _validation_source(settings: LanguageSettings) -> str:

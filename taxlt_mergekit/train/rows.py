@@ -7,6 +7,7 @@ out, because NusaX was made by translating rows of SMSA.
 import hashlib
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 
 from taxlt_mergekit.errors import UserError
 from taxlt_mergekit.paper import catalog
+from taxlt_mergekit.paper.files import file_kind, read_json_lines, read_table
 from taxlt_mergekit.paper.rows import (
     XNLI_COLUMNS,
     benchmark_rows,
@@ -23,8 +25,6 @@ from taxlt_mergekit.paper.rows import (
     find_file,
     hub_rows,
     labelled,
-    read_json_lines,
-    read_table,
 )
 from taxlt_mergekit.train.settings import TaskSettings
 
@@ -40,6 +40,10 @@ MULTINLI_ID = "nyu-mll/multi_nli"
 MULTINLI_PARTS = {"train": "train", "validation": "validation_matched"}
 MULTINLI_FILES = {"train": "multinli_1.0_train.jsonl", "validation": "multinli_1.0_dev_matched.jsonl"}
 
+# What files hold where a label is missing: pandas, R, spreadsheets, SNLI, and Python's None as text.
+MISSING = {"", "-", "nan", "null", "none", "na", "n/a", "<na>", "#n/a"}
+FEW_ROWS = 3  # a label with fewer is more often a slip than a class
+
 SHINGLE = 5
 # A text is taken from a reference if half of both is shared, or if two thirds of the reference are in it (an
 # excerpt). On SMSA and NusaX the scores have a gap here; see docs/train.md.
@@ -49,7 +53,10 @@ SHARED_OF_REFERENCE = 0.65
 
 @dataclass(frozen=True)
 class LabelledCorpus:
-    """Training and validation rows: `columns` (text) and `label` (numbers into `labels`)."""
+    """Training and validation rows: `columns` (text) and `label` (numbers into `labels`).
+
+    `notes` say what was left out; `warnings` what of the user's own rows may be a mistake.
+    """
 
     name: str
     columns: tuple[str, ...]
@@ -57,6 +64,7 @@ class LabelledCorpus:
     train: "datasets.Dataset"
     validation: "datasets.Dataset"
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 def load_corpus(settings: TaskSettings) -> LabelledCorpus:
@@ -202,31 +210,35 @@ def _own_files(settings: TaskSettings) -> LabelledCorpus:
     columns = tuple(settings.columns or (benchmark.inputs if benchmark else ()))
     if not columns:
         raise UserError("--columns: name the column of the text, or the two of a pair (premise,hypothesis)")
+    if settings.label in columns:
+        raise UserError(f"--columns {','.join(columns)}: {settings.label!r} is the column of the label")
     assert settings.train is not None and settings.validation is not None
     paths = {"train": Path(settings.train), "validation": Path(settings.validation)}
     rows = {part: _read_file(path, [*columns, settings.label]) for part, path in paths.items()}
-    found = [str(row[settings.label]).strip() for row in rows["train"]]
-    labels = settings.labels or (list(benchmark.labels) if benchmark else sorted(set(found), key=_in_order))
-    if len({label.lower() for label in labels}) < max(2, len(labels)):
-        raise UserError(
-            f"{paths['train']}: labels must be two or more different names, not {', '.join(labels)}"
-        )
+    found = {part: _labels_of(rows[part], settings.label, path) for part, path in paths.items()}
+    given = [_label_name(label) for label in settings.labels or (benchmark.labels if benchmark else ())]
+    for part, path in paths.items():
+        _refuse_missing_labels(found[part], given, path)
+    labels = given or sorted(set(found["train"]), key=_in_order)
+    _refuse_labels(labels, paths["train"])
     parts = {}
     for part, path in paths.items():
-        named = [{**row, "label": str(row[settings.label]).strip()} for row in rows[part]]
+        named = [{**row, "label": label} for row, label in zip(rows[part], found[part], strict=True)]
         _refuse_unknown_labels(named, labels, path)
         _refuse_empty_text(named, columns, path)
         parts[part] = labelled(named, columns, [label.lower() for label in labels], path)
     name = f"{paths['train'].name}, {paths['validation'].name}"
-    return LabelledCorpus(name, columns, tuple(labels), **parts)
+    return LabelledCorpus(
+        name, columns, tuple(labels), **parts, warnings=_doubts(labels, found, paths, own=not given)
+    )
 
 
 def _read_file(path: Path, columns: Sequence[str]) -> Sequence[Mapping[str, Any]]:
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    if path.suffix in (".jsonl", ".json"):
+    if file_kind(path) in (".jsonl", ".json", ".ndjson"):
         rows: Sequence[Mapping[str, Any]] = list(read_json_lines(path, columns))
-    elif path.suffix in (".csv", ".tsv"):
+    elif file_kind(path) in (".csv", ".tsv"):
         rows = list(read_table(path, columns))
     else:
         raise UserError(f"{path}: rows are read from .csv, .tsv (both with a header) and .jsonl files")
@@ -235,23 +247,106 @@ def _read_file(path: Path, columns: Sequence[str]) -> Sequence[Mapping[str, Any]
     return rows
 
 
+def _labels_of(rows: Sequence[Mapping[str, Any]], column: str, path: Path) -> list[str]:
+    for at, row in enumerate(rows, 1):
+        if isinstance(row[column], list | dict):
+            raise UserError(
+                f"{path}, row {at}: column {column!r} holds {row[column]!r:.60}, and not one label"
+            )
+    return [_label_name(row[column]) for row in rows]
+
+
+def _label_name(value: Any) -> str:
+    """A label as text: None is empty; a whole number has no fraction (a gap in a column makes 1 to 1.0)."""
+    text = "" if value is None else str(value).strip()
+    return text.partition(".")[0] if re.fullmatch(r"-?\d+\.0+", text) else text
+
+
 def _in_order(label: str) -> tuple[float, str]:
     """Sort key: numbers by value, then names."""
-    try:
-        return float(label), label
-    except ValueError:
-        return float("inf"), label
+    return (float(label) if _is_number(label) else float("inf")), label
+
+
+def _is_number(label: str) -> bool:
+    return re.fullmatch(r"[+-]?\d+(\.\d+)?", label) is not None
+
+
+def _refuse_missing_labels(found: Sequence[str], given: Sequence[str], path: Path) -> None:
+    """Refuse rows without a label; what the user names as a label is one, whatever it looks like."""
+    missing = MISSING - {label.lower() for label in given}
+    numbers = {label for label in found if _is_number(label)}
+    if not given and {"-1", "0", "1", "2"} <= numbers:
+        missing |= {"-1"}  # what data sets of the hub write
+    rows = [(at, label) for at, label in enumerate(found, 1) if label.lower() in missing]
+    if rows:
+        raise UserError(
+            f"{path}: {len(rows)} of {len(found)} rows have no label: {_first(rows)}; leave these rows out, "
+            "or name all labels with --labels if it is one"
+        )
+
+
+def _refuse_labels(labels: Sequence[str], path: Path) -> None:
+    """Refuse labels that are fewer than two, or that a reader would take for one."""
+    seen: dict[object, str] = {}
+    for label in labels:
+        plain = unicodedata.normalize("NFKC", label).casefold()
+        plain = " ".join("".join(c for c in plain if unicodedata.category(c) != "Cf").split())
+        twin = seen.setdefault(float(plain) if _is_number(plain) else plain, label)
+        if twin is not label:
+            raise UserError(
+                f"{path}: labels {twin!r} and {label!r} read alike and would be two classes; write them alike"
+            )
+    if len(labels) < 2:
+        raise UserError(f"{path}: labels must be two or more different names, not {', '.join(labels)}")
+
+
+def _doubts(
+    labels: Sequence[str], found: Mapping[str, Sequence[str]], paths: Mapping[str, Path], own: bool
+) -> list[str]:
+    """What may be a mistake in labels that are otherwise fine.
+
+    Args:
+        labels: in the order of their numbers.
+        found: of each part's rows.
+        paths: of the parts.
+        own: the labels were taken from the rows, and not named.
+    """
+    counts = {part: Counter(label.lower() for label in names) for part, names in found.items()}
+    few = [(label, counts["train"][label.lower()]) for label in labels]
+    few = [(label, count) for label, count in few if count < FEW_ROWS]
+    unseen = [label for label in labels if not counts["validation"][label.lower()]]
+    numbers = [label for label in labels if _is_number(label)]
+    doubts = []
+    if few:
+        shown = ", ".join(f"{label!r} has {count}" for label, count in few[:5]) + (
+            " …" if len(few) > 5 else ""
+        )
+        doubts.append(f"{paths['train']}: labels with few rows: {shown}")
+    if unseen:
+        shown = ", ".join(map(repr, unseen[:5])) + (" …" if len(unseen) > 5 else "")
+        doubts.append(f"{paths['validation']}: no row has the label {shown}")
+    if own and 0 < len(numbers) < len(labels):
+        names = [label for label in labels if label not in numbers]
+        doubts.append(
+            f"{paths['train']}: some labels are numbers ({', '.join(numbers[:5])}), others names "
+            f"({', '.join(names[:5])})"
+        )
+    if own and "-1" in labels:
+        doubts.append(f"{paths['train']}: -1 is taken for a label; data sets of the hub mean none by it")
+    return doubts
+
+
+def _first(rows: Sequence[tuple[int, str]]) -> str:
+    return ", ".join(f"row {at} {label!r}" for at, label in rows[:3]) + ("…" if len(rows) > 3 else "")
 
 
 def _refuse_unknown_labels(rows: Sequence[Mapping[str, Any]], labels: Sequence[str], path: Path) -> None:
     known = {label.lower() for label in labels}
     unknown = [(at, row["label"]) for at, row in enumerate(rows, 1) if row["label"].lower() not in known]
     if unknown:
-        first = ", ".join(f"row {at} {label!r}" for at, label in unknown[:3])
         raise UserError(
             f"{path}: {len(unknown)} of {len(rows)} rows have a label that is none of {', '.join(labels)}: "
-            + first
-            + ("…" if len(unknown) > 3 else "")
+            + _first(unknown)
         )
 
 
@@ -270,15 +365,34 @@ def rows_sha256(rows: "datasets.Dataset", columns: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
-def tokenise(corpus: LabelledCorpus, tokenizer: Any, max_length: int) -> dict[str, "datasets.Dataset"]:
-    """Both parts as token ids and `labels`; pairs go in as pairs, the longer text is cut at `max_length`."""
+def tokenise(
+    corpus: LabelledCorpus, tokenizer: Any, max_length: int, segments: int | None = None
+) -> tuple[dict[str, "datasets.Dataset"], list[str]]:
+    """Both parts as token ids and `labels`; pairs go in as pairs, the longer text is cut at `max_length`.
+
+    Args:
+        corpus: the rows.
+        tokenizer: the model's.
+        max_length: tokens a row.
+        segments: how many segments the model tells apart; it is told of one where the tokenizer numbers more.
+
+    Returns:
+        The parts by name, and a warning where segments were left out.
+    """
+    left_out: list[str] = []
 
     def encode(batch: Mapping[str, list]) -> Mapping[str, list]:
         texts = [batch[column] for column in corpus.columns]
-        return {**tokenizer(*texts, truncation=True, max_length=max_length), "labels": batch["label"]}
+        encoded = dict(tokenizer(*texts, truncation=True, max_length=max_length))
+        numbers = encoded.get("token_type_ids", [])
+        if segments and max(map(max, numbers), default=0) >= segments:
+            encoded["token_type_ids"] = [[0] * len(row) for row in numbers]
+            left_out[:] = [f"the tokenizer tells the texts of a pair apart, the model does not ({segments})"]
+        return {**encoded, "labels": batch["label"]}
 
     parts = {"train": corpus.train, "validation": corpus.validation}
-    return {
+    encoded = {
         part: rows.map(encode, batched=True, remove_columns=rows.column_names, desc=f"tokenising {part}")
         for part, rows in parts.items()
     }
+    return encoded, left_out

@@ -16,7 +16,7 @@ from taxlt_mergekit.train.console import Lines, StopOnSignal, duration, is_main,
 from taxlt_mergekit.train.models import count_parameters
 from taxlt_mergekit.train.prepare import Plan
 from taxlt_mergekit.train.settings import check_same_run, write_settings
-from taxlt_mergekit.train.trainer import VectorTrainer, make_trainer
+from taxlt_mergekit.train.trainer import VectorTrainer, make_trainer, no_number
 
 
 def carry_out(plan: Plan, resume: bool) -> None:
@@ -35,6 +35,8 @@ def carry_out(plan: Plan, resume: bool) -> None:
     if found != "nothing":
         check_same_run(plan.output, plan.settings, record)
     if found == "finished":
+        if is_main():
+            folder.tidy(plan.output)  # a run that was killed while it did
         say(f"{plan.output} is finished already: nothing to do")
         return
     announce(plan)
@@ -47,12 +49,7 @@ def carry_out(plan: Plan, resume: bool) -> None:
         if is_main() and found == "nothing":
             plan.output.mkdir(parents=True, exist_ok=True)
             write_settings(plan.output, plan.kind, plan.settings, record)
-        trained = plan.output / folder.STATE_FILE  # written once training is over
-        if trained.is_file():
-            folder.correct_paths(trained, plan.output)
-            trainer.state = TrainerState.load_from_json(str(trained))
-            trainer._load_best_model()  # as Trainer does at the end of training
-        else:
+        if not restore_trained(trainer, plan):
             train(trainer, plan, stop, lines)
         finish(trainer, plan)
     if repository:
@@ -83,16 +80,40 @@ def announce(plan: Plan) -> None:
     say(f"{'output':<{width}}  {plan.settings.output}\n")
 
 
+def restore_trained(trainer: VectorTrainer, plan: Plan) -> bool:
+    """Take up a run that was stopped after its last step, while its folder was made; False if it was not."""
+    trained = plan.output / folder.STATE_FILE
+    with plan.arguments.main_process_first(local=False, desc="looking at the trained model"):
+        there = trained.is_file() and folder.correct_state(trained, plan.output, *best_by(plan))
+    if there:
+        trainer.state = TrainerState.load_from_json(str(trained))
+        trainer._load_best_model()  # as Trainer does at the end of training
+    return there
+
+
+def best_by(plan: Plan) -> tuple[str, bool]:
+    """The metric that the best checkpoint has, as the log names it, and whether more of it is better."""
+    metric = str(plan.arguments.metric_for_best_model).removeprefix("eval_")
+    return f"eval_{metric}", bool(plan.arguments.greater_is_better)
+
+
 def train(trainer: VectorTrainer, plan: Plan, stop: StopOnSignal, lines: Lines) -> None:
-    """Train to the end, from the last checkpoint if there is one.
+    """Train to the end, from the last whole checkpoint if there is one.
 
     Raises:
         UserError: no evaluation gave a number.
         SystemExit: a signal came.
     """
-    checkpoint = folder.last_checkpoint(plan.output)
+    # One process after the other, because the main one sets aside and corrects what all read.
+    with plan.arguments.main_process_first(local=False, desc="looking for a checkpoint"):
+        some = folder.checkpoints(plan.output)
+        checkpoint = folder.last_checkpoint(plan.output)
+        if checkpoint is not None:
+            folder.correct_state(checkpoint / folder.STATE_FILE, plan.output, *best_by(plan))
     if checkpoint is not None:
         say(f"going on from {checkpoint.name}")
+    elif some:
+        say("no whole checkpoint is left; training starts again")
     started = time.monotonic()
     with stop.listening(), contextlib.closing(lines):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -103,11 +124,13 @@ def train(trainer: VectorTrainer, plan: Plan, stop: StopOnSignal, lines: Lines) 
         raise SystemExit(128 + stop.received)
     say(f"trained in {duration(time.monotonic() - started)}")
     if state.best_metric is None or not math.isfinite(state.best_metric):
-        raise UserError(
-            f"{plan.arguments.metric_for_best_model} was never a finite number on the validation data, so "
-            "there is no best checkpoint; a lower --learning-rate may help"
-        )
-    trainer.save_state()
+        raise no_number(str(plan.arguments.metric_for_best_model))
+    if is_main():
+        # In one go: it says that training is over.
+        staging = plan.output / folder.STAGING
+        staging.mkdir(exist_ok=True)
+        state.save_to_json(str(staging / folder.STATE_FILE))
+        (staging / folder.STATE_FILE).replace(plan.output / folder.STATE_FILE)
 
 
 def finish(trainer: VectorTrainer, plan: Plan) -> None:

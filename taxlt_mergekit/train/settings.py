@@ -12,7 +12,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from taxlt_mergekit.errors import UserError, one_line
+from taxlt_mergekit.errors import UserError, translated
 from taxlt_mergekit.paper import catalog
 from taxlt_mergekit.paper.training import SEQUENCE_LENGTH
 
@@ -32,6 +32,9 @@ RESERVED = {
     "label_names": "the labels are given by --label",
     "include_for_metrics": "the metrics are accuracy and macro-F1",
     "save_only_model": "--resume needs the whole checkpoint",
+    "prediction_loss_only": "the best checkpoint is kept by metrics",
+    "batch_eval_metrics": "metrics are those of all rows, not of batches",
+    "eval_do_concat_batches": "metrics are those of all rows, not of batches",
     "ignore_data_skip": "--resume goes on with the data where it stopped",
     "hub_strategy": "--push-to-hub uploads the finished folder",
 }
@@ -205,10 +208,8 @@ def read_config(path: Path, kind: Kind) -> dict[str, Any]:
     Raises:
         UserError: not such a file, or saved by the other command.
     """
-    try:
+    with translated(f"--config {path}"):
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"--config {path}: {one_line(error)}") from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise UserError(f"--config {path}: it must be a mapping of setting: value")
     if content.get("command", f"train {kind}") != f"train {kind}":
@@ -240,7 +241,8 @@ def check_same_run(folder: Path, settings: Settings, record: dict[str, Any]) -> 
     Raises:
         UserError: names the settings that differ.
     """
-    saved = yaml.safe_load((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
+    with translated(f"{folder / SETTINGS_FILE} cannot be read"):
+        saved = dict(yaml.safe_load((folder / SETTINGS_FILE).read_text(encoding="utf-8")))
     then = {key: value for key, value in saved.items() if key not in ("command", "record")}
     now = yaml.safe_load(yaml.safe_dump(flat(settings)))
     different = [

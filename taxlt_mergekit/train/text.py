@@ -1,21 +1,21 @@
 """Corpora of raw text: read as a stream of documents, counted, hashed, and a share of them held out.
 
-A *document* is a non-blank line of a text file (plain, gzip or zstd, UTF-8) or a row of a Hugging Face data
-set. The validation share is drawn by document, by a seeded hash of its text, so that repeated documents never
-stand on both sides.
+A *document* is a non-blank line of a text file, a row of a table or of JSON lines, or a row of a Hugging Face
+data set. The validation share is drawn by document, by a seeded hash of its text, so that repeated documents
+never stand on both sides.
 """
 
-import gzip
 import hashlib
-import io
+import os
 import re
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
-from taxlt_mergekit.errors import UserError, one_line
+from taxlt_mergekit.errors import UserError, translated
+from taxlt_mergekit.paper.files import file_kind, is_binary, read_json_lines, read_table, text_lines
 
 if TYPE_CHECKING:
     import datasets
@@ -24,14 +24,22 @@ if TYPE_CHECKING:
 LONGEST_LINE = 1 << 20
 HASH_BITS = 64
 DATASET_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?")
+TABLES = (".csv", ".tsv")
+JSON_LINES = (".jsonl", ".ndjson", ".json")
+COLUMNAR = (".parquet", ".arrow")
+CHOOSE = " (choose with --text-column)"
+# What lies beside data and is none: what people write about them, and the notes of the library `datasets`.
+ABOUT_DATA = re.compile(r"(readme|licen[cs]e)(\.\w+)?", re.IGNORECASE)
+NOTES_OF_DATASETS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
 
 
 @dataclass(frozen=True)
 class CorpusFacts:
     """What is written about a corpus beside the checkpoint.
 
-    `sha256` is that of the file's bytes, as `sha256sum` prints it, or for a data set of its documents, each
-    followed by a line feed. `bytes` counts the documents' text in UTF-8.
+    `sha256` is that of the file's bytes, as `sha256sum` prints it; for a folder that of what `sha256sum`
+    prints for its files; for a data set of its documents, each followed by a line feed. `bytes` counts the
+    documents' text in UTF-8.
     """
 
     name: str
@@ -51,6 +59,85 @@ class HeldOut:
         return self.threshold >= 0 and document_hash(document, self.seed) <= self.threshold
 
 
+@dataclass(frozen=True)
+class CorpusFiles:
+    """What of a corpus is read, in order, and what is not.
+
+    Names are paths in the folder, or splits of a data set; those that are left out stand beside the reason.
+    """
+
+    read: tuple[str, ...]
+    left_out: tuple[tuple[str, str], ...]
+
+
+def corpus_files(name: str) -> CorpusFiles:
+    """The files of a corpus.
+
+    Of a folder all files at any depth, sorted, whatever their names, but those that are hidden, about the
+    data, or binary. Of a data set the split `train`.
+
+    Args:
+        name: as for `read_documents`.
+
+    Raises:
+        UserError: a folder without a file that can be read, or as `read_documents`.
+    """
+    root = Path(name)
+    if root.is_file():
+        return CorpusFiles((name,), ())
+    if not root.is_dir():
+        splits = _load_dataset(name).info.splits or {}
+        return CorpusFiles((name,), tuple((split, "a split") for split in splits if split != "train"))
+    with translated(f"corpus {name} cannot be read"):
+        why = {str(path.relative_to(root)): _why_left_out(path) for path in sorted(_below(root))}
+    read = tuple(path for path, reason in why.items() if reason is None)
+    left_out = tuple((path, reason) for path, reason in why.items() if reason)
+    if not read:
+        others = f" ({_named(left_out)})" if left_out else ""
+        raise UserError(f"corpus {name}: the folder has no file of text{others}")
+    return CorpusFiles(read, left_out)
+
+
+def _below(root: Path) -> Iterator[Path]:
+    """Files at any depth; hidden folders and links to folders as themselves."""
+
+    def fail(error: OSError) -> None:
+        raise error  # which os.walk would pass over
+
+    for folder, folders, files in os.walk(root, onerror=fail):
+        here = Path(folder)
+        closed = [name for name in folders if name.startswith(".") or (here / name).is_symlink()]
+        folders[:] = [name for name in folders if name not in closed]
+        yield from (here / name for name in closed + files)
+
+
+def _why_left_out(path: Path) -> str | None:
+    if path.name.startswith("."):
+        return "hidden"
+    if not path.is_file():
+        return "a link to a folder" if path.is_dir() else "no file"
+    if ABOUT_DATA.fullmatch(path.name):
+        return "about the data"
+    if path.name in NOTES_OF_DATASETS:
+        return "notes of the library datasets"
+    return "binary" if file_kind(path) not in COLUMNAR and is_binary(path) else None
+
+
+def corpus_notes(name: str) -> list[str]:
+    """Lines that say which files of a folder are read, and what of a folder or a data set is not."""
+    files = corpus_files(name)
+    several = files.read != (name,)
+    shown = ", ".join(files.read[:10]) + (" …" if len(files.read) > 10 else "")
+    lines = [f"{name}: {len(files.read)} files, {shown}"] if several else []
+    return lines + ([f"not read of {name}: {_named(files.left_out)}"] if files.left_out else [])
+
+
+def _named(left_out: Sequence[tuple[str, str]]) -> str:
+    """All names, by reason."""
+    reasons = dict.fromkeys(why for _, why in left_out)
+    return "; ".join(f"{', '.join(name for name, of in left_out if of == why)} ({why})" for why in reasons)
+
+
 def survey(
     names: Sequence[str], text_column: str, seed: int, bar: Any = None
 ) -> tuple[list[CorpusFacts], list[int]]:
@@ -58,7 +145,7 @@ def survey(
 
     Args:
         names: the corpora, as for `read_documents`.
-        text_column: for data sets.
+        text_column: of those that have columns.
         seed: of `document_hash`.
         bar: a tqdm bar that is moved on by the bytes of text read.
 
@@ -86,9 +173,18 @@ def survey(
                 bar.update(len(text) + 1)
         if not documents:
             raise UserError(f"corpus {name} is empty: it has no line with text")
-        sha256 = file_sha256(Path(name)) if Path(name).is_file() else digest.hexdigest()
-        facts.append(CorpusFacts(name, documents, size, sha256))
+        facts.append(CorpusFacts(name, documents, size, _corpus_sha256(name) or digest.hexdigest()))
     return facts, smallest
+
+
+def _corpus_sha256(name: str) -> str | None:
+    root = Path(name)
+    if root.is_file():
+        return file_sha256(root)
+    if not root.is_dir():
+        return None
+    lines = [f"{file_sha256(root / file)}  {file}\n" for file in corpus_files(name).read]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def held_out(share: float, seed: int, smallest: Sequence[int]) -> HeldOut:
@@ -129,138 +225,90 @@ def read_documents(name: str, text_column: str) -> Iterator[str]:
     """The documents of one corpus, in order, without blank ones.
 
     Args:
-        name: a file, a folder of data files, or a Hugging Face data set id, `ID` or `ID:CONFIGURATION` (its
-            split `train`).
-        text_column: the column of a data set that holds the text.
+        name: a file (text, .csv, .tsv or JSON lines, each plain or packed, .parquet or .arrow), a folder of
+            such files, or a Hugging Face data set id, `ID` or `ID:CONFIGURATION` (its split `train`).
+        text_column: the column of a table or a data set that holds the text.
 
     Raises:
-        UserError: it is not there, binary, not UTF-8 (names file and line), or a damaged archive.
+        UserError: it is not there, binary, in another encoding (names file and line), damaged, or has no such
+            column.
     """
-    lines = _file_lines(Path(name)) if Path(name).is_file() else _dataset_rows(name, text_column)
-    return (line for line in map(str.strip, lines) if line)
+    root = Path(name)
+    if root.is_dir():
+        files = [root / file for file in corpus_files(name).read]
+    else:
+        files = [root] if root.is_file() else []
+    texts: Iterable[Iterable[str]] = (_file_texts(file, text_column) for file in files)
+    if not files:
+        texts = [_dataset_texts(_load_dataset(name), name, text_column)]
+    return (line for some in texts for text in some if (line := text.strip()))
 
 
-def _file_lines(path: Path) -> Iterator[str]:
-    number = 0
-    try:
-        with path.open("rb") as raw, _unpack(raw) as stream:
-            rest, starts = b"", True
-            while piece := stream.readline(LONGEST_LINE):
-                number += starts
-                starts = piece.endswith(b"\n")
-                line, rest = rest + piece, b""
-                if len(line) >= LONGEST_LINE and not starts:
-                    line, rest = _cut(line)
-                yield _decode(line, path, number)
-            if rest:
-                yield _decode(rest, path, number)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(f"{path}: a damaged archive after line {number} ({error})") from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-    except Exception as error:
-        if type(error).__name__ == "ZstdError":  # named here so that zstandard is imported for .zst alone
-            raise UserError(f"{path}: a damaged archive after line {number} ({error})") from error
-        raise
+def _file_texts(path: Path, text_column: str) -> Iterator[str]:
+    kind = file_kind(path)
+    if kind == ".parquet":
+        return _parquet(path, text_column)
+    if kind == ".arrow":
+        import datasets
+
+        with translated(f"{path} cannot be read"):
+            return _dataset_texts(datasets.Dataset.from_file(str(path)), str(path), text_column)
+    if kind not in TABLES + JSON_LINES:
+        return _lines(path)
+    read = read_table if kind in TABLES else read_json_lines
+    rows = read(path, [text_column], hint=CHOOSE)
+    return (_text(row[text_column], str(path), text_column) for row in rows)
 
 
-def _unpack(raw: Any) -> Any:
-    magic = raw.read(4)
-    raw.seek(0)
-    if magic[:2] == b"\x1f\x8b":
-        return gzip.open(raw)
-    if magic == b"\x28\xb5\x2f\xfd":
-        return io.BufferedReader(_Pieces(_unpack_zstd(raw)))
-    return raw
+def _lines(path: Path) -> Iterator[str]:
+    rest = ""
+    for _, piece in text_lines(path, longest=LONGEST_LINE):
+        line, rest = rest + piece, ""
+        if len(line) >= LONGEST_LINE and not line.endswith("\n"):
+            at = line.rfind(" ") + 1 or len(line)
+            line, rest = line[:at], line[at:]
+        yield line.lstrip("\ufeff")
+    yield rest
 
 
-def _unpack_zstd(raw: IO[bytes]) -> Iterator[bytes]:
-    """All frames of a zstd file. zstandard's own reader takes a file that was cut off for a whole one."""
-    import zstandard
+def _parquet(path: Path, text_column: str) -> Iterator[str]:
+    import pyarrow.parquet
 
-    frame = None
-    while packed := raw.read(1 << 14):
-        while packed:
-            frame = frame or zstandard.ZstdDecompressor().decompressobj()
-            yield frame.decompress(packed)
-            packed, frame = (frame.unused_data, None) if frame.eof else (b"", frame)
-    if frame is not None:
-        raise EOFError("the file ends in the middle of a frame")
+    with translated(f"{path} cannot be read"):
+        file = pyarrow.parquet.ParquetFile(path)
+        _check_column(file.schema_arrow.names, str(path), text_column)
+        for batch in file.iter_batches(256, columns=[text_column]):
+            for text in batch.column(0).to_pylist():
+                yield _text(text, str(path), text_column)
 
 
-class _Pieces(io.RawIOBase):
-    """Bytes that come in pieces, as a stream."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
-        self._rest = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._rest:
-            piece = next(self._pieces, None)
-            if piece is None:
-                return 0
-            self._rest = piece
-        size = min(len(buffer), len(self._rest))
-        buffer[:size], self._rest = self._rest[:size], self._rest[size:]
-        return size
-
-
-def _cut(line: bytes) -> tuple[bytes, bytes]:
-    """A piece of an overlong line: up to its last blank, or else between two characters."""
-    at = line.rfind(b" ") + 1
-    if not at:
-        at = len(line)
-        while at > 1 and line[at - 1] & 0xC0 == 0x80:
-            at -= 1
-        at -= 1  # the character that starts here may go on in the next piece
-    return line[:at], line[at:]
-
-
-def _decode(line: bytes, path: Path, number: int) -> str:
-    if b"\0" in line:
-        raise UserError(
-            f"{path}, line {number}: a NUL byte, so this is a binary file or UTF-16; a corpus is UTF-8 text, "
-            "plain, .gz or .zst"
-        )
-    try:
-        return line.decode("utf-8").lstrip("\ufeff")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}, line {number}: byte {error.start + 1} (0x{line[error.start]:02x}) is not UTF-8; "
-            "convert the file, for example with iconv -t UTF-8"
-        ) from error
-
-
-def _dataset_rows(name: str, text_column: str) -> Iterator[str]:
-    dataset = _load_dataset(name)
-    if text_column not in dataset.column_names:
-        raise UserError(
-            f"corpus {name} has no column {text_column!r}; its columns are {', '.join(dataset.column_names)} "
-            "(choose with --text-column)"
-        )
+def _dataset_texts(dataset: "datasets.Dataset", name: str, text_column: str) -> Iterator[str]:
+    _check_column(dataset.column_names, name, text_column)
     for batch in dataset.select_columns([text_column]).iter(256):
         for text in batch[text_column]:
-            if text is not None and not isinstance(text, str):
-                raise UserError(f"corpus {name}: column {text_column!r} is not text")
-            yield text or ""
+            yield _text(text, name, text_column)
 
 
+def _check_column(names: Sequence[str], name: str, text_column: str) -> None:
+    if text_column not in names:
+        columns = ", ".join(names)
+        raise UserError(f"corpus {name} has no column {text_column!r}; its columns are {columns}{CHOOSE}")
+
+
+def _text(value: Any, name: str, text_column: str) -> str:
+    if value is not None and not isinstance(value, str):
+        raise UserError(f"corpus {name}: column {text_column!r} is not text, but has {value!r:.60}{CHOOSE}")
+    return value or ""
+
+
+@lru_cache(maxsize=8)
 def _load_dataset(name: str) -> "datasets.Dataset":
     import datasets
 
-    is_folder = Path(name).is_dir()
-    looks_like_a_file = name.startswith(("/", ".", "~")) or Path(name).suffix in (".txt", ".gz", ".zst")
-    if not is_folder and (looks_like_a_file or not DATASET_ID.fullmatch(name)):
+    kinds = (".txt", *TABLES, *JSON_LINES, *COLUMNAR, ".gz", ".zst")
+    looks_like_a_file = name.startswith(("/", ".", "~")) or Path(name).suffix.lower() in kinds
+    if looks_like_a_file or not DATASET_ID.fullmatch(name):
         raise UserError(f"corpus {name}: no such file")
-    path, _, configuration = (name, "", "") if is_folder else name.partition(":")
-    try:
+    path, _, configuration = name.partition(":")
+    with translated(f"corpus {name} is not a file, and as a data set it could not be loaded"):
         return datasets.load_dataset(path, configuration or None, split="train")
-    except Exception as error:  # a dozen kinds, from no network to a data set that needs a script
-        raise UserError(
-            f"corpus {name} is not a file, and as a data set it could not be loaded "
-            f"({type(error).__name__}: {one_line(error)})"
-        ) from error

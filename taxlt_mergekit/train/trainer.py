@@ -4,21 +4,26 @@ transformers' encoders compute the scores of the whole vocabulary for every toke
 masked LM uses the masked ones, 15 %. With XLM-R's 250,000 words that is most of the work. Heads look at one
 token at a time, so the body's output is cut down to the masked tokens before the head gets it; loss and
 gradients are the same.
+
+Trainer's validation loss is a mean of the batches' means, so it changes with the batch. Here the losses of
+all labels are added up and divided by their number.
 """
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from taxlt_mergekit.errors import UserError, one_line
+from taxlt_mergekit.errors import UserError, translated
 from taxlt_mergekit.train.blocks import IGNORED, BlockStream
 from taxlt_mergekit.train.console import perplexity
-from taxlt_mergekit.train.prepare import Plan
+from taxlt_mergekit.train.prepare import Plan, Predicted
 
 # Positions are filled up to a multiple of this: libraries prepare a kernel for every size they meet.
 MULTIPLE = 64
@@ -31,7 +36,7 @@ def make_trainer(plan: Plan, callbacks: Sequence[TrainerCallback]) -> "VectorTra
         UserError: what --report-to names is not there.
     """
     loss = partial(loss_of_whole_batch, smoothing=plan.arguments.label_smoothing_factor)
-    try:
+    with translated("training cannot start"):
         trainer = VectorTrainer(
             model=plan.model,
             args=plan.arguments,
@@ -39,11 +44,11 @@ def make_trainer(plan: Plan, callbacks: Sequence[TrainerCallback]) -> "VectorTra
             eval_dataset=plan.validation,
             data_collator=plan.collator,
             processing_class=plan.tokenizer,
-            compute_metrics=scores if plan.objective == "labels" else None,
+            compute_metrics=scores if plan.objective == "labels" else mean_loss,
             compute_loss_func=None if plan.objective == "clm" else loss,  # a decoder's own is right
+            preprocess_logits_for_metrics=_logits_alone,
         )
-    except (RuntimeError, ImportError, ValueError) as error:
-        raise UserError(one_line(error)) from error
+    trainer.objective = plan.objective
     if plan.objective == "mlm":
         trainer.masked_head = MaskedHead(plan.model)
     for printing in (ProgressCallback, PrinterCallback):
@@ -55,21 +60,54 @@ def make_trainer(plan: Plan, callbacks: Sequence[TrainerCallback]) -> "VectorTra
     return trainer
 
 
+def _logits_alone(outputs: Any, _labels: Any) -> Any:
+    """Without the hidden states that encoder-decoders give besides, which are no part of a score."""
+    return outputs[0] if isinstance(outputs, tuple) else outputs
+
+
 class VectorTrainer(Trainer):
     """Trainer, with perplexity beside every loss of a language run and block streams read in their order.
 
     Attributes:
+        objective: the plan's.
         masked_head: set for masked LMs.
     """
 
+    objective: Predicted = "labels"
     masked_head: "MaskedHead | None" = None
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        with self._head_where_it_counts(inputs["labels"]):
+            return super().compute_loss(model, inputs, *args, **kwargs)
+
+    def prediction_step(
+        self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None
+    ) -> tuple[None, torch.Tensor, torch.Tensor]:
+        """Logits and labels, or the sums and counts of rows; no loss, which would be a mean of the batch."""
+        if self.objective == "labels":
+            _, logits, labels = super().prediction_step(model, inputs, False, ignore_keys)
+            return None, logits, labels
+        inputs = self._prepare_inputs(inputs)
+        labels = inputs.pop("labels")
+        with torch.no_grad(), self.compute_loss_context_manager(), self._head_where_it_counts(labels):
+            logits = model(**inputs)["logits"]
+        return None, *losses_of_rows(logits, labels, next_token=self.objective == "clm")
+
+    def _head_where_it_counts(self, labels: torch.Tensor) -> contextlib.AbstractContextManager[None]:
         # DataParallel splits the batch, but not the positions.
         if self.masked_head is None or self.args.n_gpu > 1:
-            return super().compute_loss(model, inputs, *args, **kwargs)
-        with self.masked_head.at(head_positions(inputs["labels"])):
-            return super().compute_loss(model, inputs, *args, **kwargs)
+            return contextlib.nullcontext()
+        return self.masked_head.at(head_positions(labels))
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        is_best = super()._determine_best_metric(metrics, trial)
+        if is_best:
+            self.control.should_save = True  # or the checkpoint to keep would not be there in the end
+        elif not math.isfinite(self.state.best_metric):
+            metric = str(self.args.metric_for_best_model)
+            if math.isnan(metrics["eval_" + metric.removeprefix("eval_")]):
+                raise no_number(metric)  # what is not a number now will never be one
+        return is_best
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         dataset = self.train_dataset if train_dataset is None else train_dataset
@@ -85,18 +123,61 @@ class VectorTrainer(Trainer):
         super().log(logs, start_time)
 
 
+def no_number(metric: str) -> UserError:
+    """What is said where no evaluation gave a number."""
+    return UserError(
+        f"{metric} was never a finite number on the validation data, so there is no best checkpoint; a lower "
+        "--learning-rate may help"
+    )
+
+
 def scores(prediction: Any) -> dict[str, float]:
-    """Accuracy and macro-F1 of logits against labels, as Trainer's `compute_metrics`."""
+    """Mean loss, accuracy and macro-F1 of logits against labels, as Trainer's `compute_metrics`."""
     from sklearn.metrics import accuracy_score, f1_score  # of which a language run has no need
 
-    logits = (
-        prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
-    )
+    logits, labels = prediction.predictions, prediction.label_ids
+    if np.isnan(logits).any():  # whose largest would be the first class
+        return dict.fromkeys(("loss", "accuracy", "f1"), math.nan)
     guesses = logits.argmax(axis=-1)
+    loss = torch.nn.functional.cross_entropy(torch.from_numpy(logits).double(), torch.from_numpy(labels))
     return {
-        "accuracy": float(accuracy_score(prediction.label_ids, guesses)),
-        "f1": float(f1_score(prediction.label_ids, guesses, average="macro", zero_division=0)),
+        "loss": loss.item(),
+        "accuracy": float(accuracy_score(labels, guesses)),
+        "f1": float(f1_score(labels, guesses, average="macro", zero_division=0)),
     }
+
+
+def mean_loss(prediction: Any) -> dict[str, float]:
+    """The mean over all labels of what `losses_of_rows` gave, as Trainer's `compute_metrics`."""
+    labels = int(prediction.label_ids.sum())
+    return {"loss": float(prediction.predictions.sum(dtype=np.float64)) / labels if labels else math.nan}
+
+
+def losses_of_rows(
+    logits: torch.Tensor, labels: torch.Tensor, next_token: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cross-entropy of each row of a batch, and over how many labels.
+
+    Args:
+        logits: shape (batch, tokens, vocabulary), or (1, `head_positions` of the labels, vocabulary).
+        labels: shape (batch, tokens), -100 where there is none.
+        next_token: a label belongs to the token before it.
+
+    Returns:
+        Sums and counts, shape (batch,).
+    """
+    counted = torch.zeros(len(labels), device=logits.device)
+    rows = torch.arange(len(labels), device=logits.device)[:, None].expand(labels.shape)
+    if next_token:
+        labels = torch.nn.functional.pad(labels, (0, 1), value=IGNORED)[:, 1:]
+    if logits.shape[:-1] != labels.shape:
+        positions = head_positions(labels)
+        rows, labels = rows[positions], labels[positions]
+    rows, labels = rows.reshape(-1), labels.reshape(-1)
+    scored = logits.reshape(-1, logits.shape[-1]).float()
+    losses = torch.nn.functional.cross_entropy(scored, labels, reduction="none")  # 0 where there is no label
+    number = counted.index_add(0, rows, (labels != IGNORED).float()).long()
+    return counted.index_add(0, rows, losses), number
 
 
 def loss_of_whole_batch(
@@ -119,12 +200,10 @@ def loss_of_whole_batch(
     if logits.shape[:-1] != labels.shape:
         labels = labels[head_positions(labels)]
     total = torch.nn.functional.cross_entropy(
-        logits.view(-1, logits.shape[-1]),
-        labels.view(-1),
-        reduction="mean" if num_items_in_batch is None else "sum",
-        label_smoothing=smoothing,
+        logits.view(-1, logits.shape[-1]), labels.view(-1), reduction="sum", label_smoothing=smoothing
     )
-    return total if num_items_in_batch is None else total / torch.as_tensor(num_items_in_batch).sum()
+    number = (labels != IGNORED).sum() if num_items_in_batch is None else torch.as_tensor(num_items_in_batch)
+    return total / number.sum().clamp(min=1)  # a small batch may have nothing to predict
 
 
 def head_positions(labels: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from taxlt_mergekit.errors import UserError
 from taxlt_mergekit.paper import catalog
-from taxlt_mergekit.paper.rows import benchmark_rows, hub_rows, labelled, read_table
+from taxlt_mergekit.paper.files import read_table
+from taxlt_mergekit.paper.rows import benchmark_rows, hub_rows, labelled
 from tests.helpers.evaluation import write_table
 
 NLI = ["entailment", "neutral", "contradiction"]
@@ -106,12 +107,16 @@ def test_refusals_name_the_file_and_what_would_be_right(folder, monkeypatch):
     write_table(path, nli_table()[:1])
     assert refusal("americas_nli", "quy") == f"{path} has no rows"
     path.write_bytes(b"id\tlanguage\tpremise\thypothesis\tlabel\n1\tquy\t\xff\tb\tneutral\n")
-    assert refusal("americas_nli", "quy").startswith(f"{path} is not UTF-8")
+    assert refusal("americas_nli", "quy").startswith(f"{path}, line 2: byte 7 (0xff) is not UTF-8")
 
     reviews = folder / "marc/dataset_de_test.json"
     reviews.parent.mkdir()
     reviews.write_text('{"stars": 1, "review_title": "t"}\n')
-    assert refusal("marc", "de").startswith(f"{reviews}, line 1: not a JSON object with the fields")
+    assert refusal("marc", "de") == (
+        f"{reviews}, line 1: no field 'review_body'; its fields are stars, review_title"
+    )
+    reviews.write_text("[1, 2]\n")
+    assert refusal("marc", "de").startswith(f"{reviews}, line 1: not a JSON object with the fields review_t")
     reviews.write_text('{"stars": 6, "review_title": "t", "review_body": "b"}\n')
     assert refusal("marc", "de") == f"{reviews}, review 1: stars are 1 to 5, not '6'"
 
@@ -161,8 +166,8 @@ def test_a_hub_that_does_not_answer_is_one_line(monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     monkeypatch.delenv("TAXLT_DATA", raising=False)
     assert refusal("xnli", "de") == (
-        "XNLI, German, test: the hub did not give it (ConnectionError: no network); go online, or set "
-        "TAXLT_DATA=DIR to read files (layout: docs/evaluate.md)"
+        "XNLI, German, test: the hub did not give it: no network (go online, or set TAXLT_DATA=DIR to read "
+        "files; layout: docs/evaluate.md)"
     )
 
 

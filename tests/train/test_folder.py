@@ -59,5 +59,5 @@ def test_a_hub_that_refuses_costs_no_training(small_xlmr, small_text, tmp_path, 
 
     monkeypatch.setattr(huggingface_hub, "create_repo", fails)
     arguments = (small_xlmr, "--corpus", small_text, *SHORT, "--max-steps", 2, "--output", tmp_path / "quy")
-    assert "--push-to-hub: the hub did not create quy (401" in refused(*arguments, "--push-to-hub")
+    assert "--push-to-hub: the hub did not create quy: 401" in refused(*arguments, "--push-to-hub")
     assert not (tmp_path / "quy").exists()

@@ -3,17 +3,19 @@
 import gzip
 import json
 import math
+import re
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
+import datasets
 import pytest
 import torch
 import transformers
 import yaml
 from safetensors.torch import load_file
 
-from taxlt_mergekit.train.blocks import BlockStream, LanguageCollator, cached_blocks
+from taxlt_mergekit.train.blocks import IGNORED, BlockStream, LanguageCollator, cached_blocks
 from taxlt_mergekit.train.text import held_out, survey
 from tests.helpers.hosts import console
 from tests.helpers.tiny_models import tiny_gpt2, tiny_xlmr
@@ -114,8 +116,8 @@ def test_the_kept_checkpoint_is_the_best_and_not_the_last(small_xlmr, small_text
             stream.__getitems__(range(start, min(start + 8, len(stream))))
         )
         with torch.no_grad():
-            losses.append(model(**batch).loss.item() * len(batch["input_ids"]))
-        weights.append(len(batch["input_ids"]))
+            weights.append(int((batch["labels"] != IGNORED).sum()))
+            losses.append(model(**batch).loss.item() * weights[-1])
     assert sum(losses) / sum(weights) == pytest.approx(best["eval_loss"], abs=1e-4)
     assert best["eval_perplexity"] == pytest.approx(math.exp(best["eval_loss"]))
 
@@ -286,12 +288,110 @@ def test_bad_input_is_one_line_and_leaves_nothing(small_xlmr, small_text, tmp_pa
     assert "--lang is missing" in refused(small_xlmr, "--corpus", small_text)
 
 
+def test_text_without_a_token_to_predict_is_refused_before_the_first_step(small_xlmr, tmp_path):
+    unknown = tmp_path / "unknown.txt"
+    unknown.write_text("\n".join(f"语言 语 {'言' * (at % 7)}" for at in range(300)), encoding="utf-8")
+    few = tmp_path / "few.txt"
+    few.write_text("ka\nlu\n" + " ".join(sentences(3)) + "\n", encoding="utf-8")
+    output = ("--output", tmp_path / "out")
+    message = refused(small_xlmr, "--corpus", unknown, *SHORT, "--max-steps", 9, *output)
+    assert message.endswith(
+        f"unknown.txt: the tokenizer of {small_xlmr} knows none of it, neither word nor letter"
+    )
+    message = refused(small_xlmr, "--corpus", few, *SHORT, "--max-steps", 9, *output)
+    assert "few.txt: the validation part, 1 short blocks, has no token to predict; give more text" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_text_that_the_tokenizer_knows_in_part_is_said_to_be_so(small_xlmr, tmp_path):
+    lines = [f"{line} {'语言 ' * (at % 8)}" for at, line in enumerate(sentences(200))]
+    (tmp_path / "half.txt").write_text("\n".join(lines), encoding="utf-8")
+    arguments = (small_xlmr, "--corpus", tmp_path / "half.txt", *SHORT, "--max-steps", 1)
+    done = train(*arguments, "--output", tmp_path / "out")
+    assert done.code == 0, done
+    (warning,) = [line for line in done.stdout.splitlines() if line.startswith("warning")]
+    assert re.search(r" \d+% of the tokens of corpus \S+half.txt are unknown to the tokenizer$", warning)
+    assert warning.split(maxsplit=1)[1] in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+
+
+def test_blocks_that_have_nothing_to_predict_do_no_harm(small_xlmr, small_text, tmp_path):
+    """With blocks of eight tokens and one a batch, every fourth step has no token to predict."""
+    short = ("--block-size", 8, "--batch-size", 1, "--max-steps", 30, "--eval-steps", 15)
+    short += ("--learning-rate", "1e-4", "--per-device-eval-batch-size", 64)
+    done = train(small_xlmr, "--corpus", small_text, *short, "--output", tmp_path / "out")
+    assert done.code == 0, done
+    assert all(math.isfinite(entry["eval_loss"]) for entry in history(tmp_path / "out"))
+
+
+def test_folders_that_cannot_be_written_are_named_before_anything_is_read(
+    small_xlmr, small_text, tmp_path, monkeypatch
+):
+    (tmp_path / "file").touch()
+    arguments = ("./no-model", "--corpus", small_text)
+    for output in ("/proc/nowhere/out", tmp_path / "file" / "out"):
+        message = refused(*arguments, "--output", output)
+        assert message.startswith(f"Error: --output {output} cannot be written: "), message
+    message = refused("./no-model", "--task", "smsa", "--output", "/proc/nowhere/out", kind="task")
+    assert message.startswith("Error: --output /proc/nowhere/out cannot be written: ")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", "/proc/nowhere")
+    message = refused(*arguments, "--output", tmp_path / "new" / "out")
+    assert message.startswith("Error: HF_DATASETS_CACHE /proc/nowhere cannot be written: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_is_read_whole_and_what_is_not_read_is_named(small_xlmr, tmp_path):
+    folder = tmp_path / "text"
+    (folder / "more").mkdir(parents=True)
+    for name, seed in {"train.txt": 1, "test.txt": 2, "more/README.txt": 3, "more/validation.quy": 4}.items():
+        (folder / name).write_text("\n".join(sentences(50, seed)), encoding="utf-8")
+    lines = [json.dumps({"text": line}) for line in sentences(50, seed=5)]
+    (folder / "radio.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+    (folder / "scan.pdf").write_bytes(b"%PDF-1.7 and more")
+    arguments = (small_xlmr, "--corpus", folder, *SHORT, "--max-steps", 1)
+    done = train(*arguments, "--output", tmp_path / "out")
+    assert done.code == 0, done
+    read = "4 files, more/validation.quy, radio.jsonl.gz, test.txt, train.txt"
+    left_out = "more/README.txt (about the data); scan.pdf (binary)"
+    for said in (f"{folder}: {read}", f"not read of {folder}: {left_out}"):
+        assert f"corpus           {said}" in done.stdout
+        assert said in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    saved = yaml.safe_load((tmp_path / "out" / "training_settings.yaml").read_text(encoding="utf-8"))
+    (fact,) = saved["record"]["inputs"]["data"]
+    assert fact["documents"] == 200
+    # A word changed in one of the files makes it another run.
+    (folder / "test.txt").write_text("\n".join(sentences(50, seed=6)), encoding="utf-8")
+    assert "the data or the base model were changed" in refused(
+        *arguments, "--output", tmp_path / "out", "--resume"
+    )
+    message = refused(*arguments, "--output", folder / "out")
+    assert message.endswith(f"is in the corpus {folder} and would become a part of it")
+
+
+def test_the_best_is_kept_where_it_is_not_saved_by_the_step(small_xlmr, small_text, tmp_path):
+    """--save-steps leaves out the step that is the best: it is saved because it is."""
+    arguments = (small_xlmr, "--corpus", small_text, *SHORT[:4], "--learning-rate", "1", "--max-steps", 40)
+    arguments += ("--lr-scheduler-type", "constant", "--eval-steps", 8, "--save-steps", 40)
+    done = train(*arguments, "--output", tmp_path / "out")
+    curve = {entry["step"]: entry["eval_loss"] for entry in history(tmp_path / "out")}
+    best = min(curve, key=curve.get)
+    assert best < 40, "the best step must not be one that is saved anyway"
+    assert f"kept step {best} of 40: validation perplexity {math.exp(curve[best]):.4g}" in done.stdout
+    measured = train(
+        *(tmp_path / "out", "--corpus", small_text, *SHORT[:4], "--learning-rate", 0, "--max-steps", 1),
+        *("--output", tmp_path / "again"),
+    )
+    assert measured.code == 0, measured
+    assert history(tmp_path / "again")[0]["eval_loss"] == pytest.approx(curve[best], rel=1e-5)
+
+
 def test_a_loss_that_is_not_a_number_keeps_no_model(small_xlmr, small_text, tmp_path):
     arguments = (small_xlmr, "--corpus", small_text, *SHORT[:4], "--max-steps", 6, "--eval-steps", 3)
     message = refused(
         *arguments, "--learning-rate", "1e30", "--max-grad-norm", 0, "--output", tmp_path / "out"
     )
     assert "never a finite number" in message
+    state = [path.name for path in (tmp_path / "out").iterdir()]
+    assert state == ["training_settings.yaml"], "it ends with the first evaluation, not with the last"
     assert not (tmp_path / "out" / "config.json").exists()
 
 
@@ -317,25 +417,37 @@ def test_frozen_and_untied_embeddings_and_checkpointing(small_xlmr, small_text, 
 
 
 @pytest.fixture(scope="module")
-def without_dropout(small_text, tmp_path_factory) -> tuple[tuple, dict]:
-    """Arguments of a run without randomness in the model, and its weights as one process makes them."""
+def without_dropout(small_text, tmp_path_factory) -> tuple[tuple, Path]:
+    """Arguments of a run without randomness in the model, and its folder as one process makes it."""
     folder = tmp_path_factory.mktemp("plain")
     base = tiny_xlmr(folder / "xlmr", small_text.read_text(encoding="utf-8").splitlines(), 120, dropout=0.0)
-    arguments = (base, "--corpus", small_text, *SHORT, "--max-steps", 15, "--use-cpu")
+    arguments = (base, "--corpus", small_text, *SHORT, "--max-steps", 15, "--eval-steps", 5, "--use-cpu")
     assert train(*arguments, "--output", folder / "out").code == 0
-    return arguments, load_file(folder / "out" / "model.safetensors")
+    return arguments, folder / "out"
 
 
-def assert_close(folder: Path, expected: dict) -> None:
-    found = load_file(folder / "model.safetensors")
-    assert found.keys() == expected.keys()
-    assert all(torch.allclose(found[name], expected[name], atol=1e-5, rtol=0) for name in found)
+def assert_close(folder: Path, expected: Path) -> None:
+    """The same weights, and the same validation losses."""
+    found, wanted = (load_file(path / "model.safetensors") for path in (folder, expected))
+    assert found.keys() == wanted.keys()
+    assert all(torch.allclose(found[name], wanted[name], atol=1e-5, rtol=0) for name in found)
+    losses = [[entry["eval_loss"] for entry in history(path)] for path in (folder, expected)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 def test_a_batch_weighs_the_same_however_it_is_accumulated(without_dropout, tmp_path):
     arguments, expected = without_dropout
     done = train(*arguments, "--gradient-accumulation-steps", 4, "--output", tmp_path / "out")
     assert "batch            8 = 2 a device × 4 accumulated × 1 device" in done.stdout
+    assert_close(tmp_path / "out", expected)
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_a_validation_loss_does_not_depend_on_the_batch_it_is_measured_in(size, without_dropout, tmp_path):
+    """Of one block, of all, and so that the last batch is a shorter one."""
+    arguments, expected = without_dropout
+    done = train(*arguments, "--per-device-eval-batch-size", size, "--output", tmp_path / "out")
+    assert done.code == 0, done
     assert_close(tmp_path / "out", expected)
 
 

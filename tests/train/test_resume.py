@@ -1,6 +1,7 @@
 """A run that was stopped and goes on ends with the weights of one that was not."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -9,11 +10,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from safetensors.torch import load_file
 
+from taxlt_mergekit.train import run
+from taxlt_mergekit.train.folder import checkpoints
 from tests.helpers.hosts import BIN
-from tests.helpers.training import SHORT, assert_same_weights, refused, signal_at, train
+from tests.helpers.training import SHORT, assert_same_weights, at_step, history, refused, signal_at, train
 
 STEPS = ("--max-steps", "30", "--eval-steps", "10")
+RISING = ("--learning-rate", "5", "--lr-scheduler-type", "constant")
 
 
 @pytest.fixture(scope="module")
@@ -113,34 +118,114 @@ def test_ctrl_c_in_a_terminal(small_xlmr, small_text, tmp_path):
     assert_same_weights(tmp_path / "whole", tmp_path / "out")
 
 
-def test_a_half_written_checkpoint_is_not_gone_on_from(language_run, tmp_path, monkeypatch):
+def shortened(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def one_bit_flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.fixture(scope="module")
+def two_checkpoints(language_run, tmp_path_factory) -> Path:
+    """A run that was stopped with its checkpoints of steps 10 and 14."""
+    arguments, _ = language_run
+    folder = tmp_path_factory.mktemp("stopped") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        signal_at(patch, 14)
+        train(*arguments, "--output", folder)
+    assert [path.name for path in checkpoints(folder)] == ["checkpoint-10", "checkpoint-14"]
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "said"),
+    [
+        ("trainer_state.json", Path.unlink, "was not saved to its end (no trainer_state.json)"),
+        ("trainer_state.json", shortened, "was not saved to its end (trainer_state.json: "),
+        ("model.safetensors", shortened, "is damaged (model.safetensors: "),
+        ("model.safetensors", Path.unlink, "is damaged (no weights)"),
+        ("optimizer.pt", shortened, "is damaged (optimizer.pt: "),
+        ("optimizer.pt", one_bit_flipped, "is damaged (optimizer.pt: "),
+        ("optimizer.pt", Path.unlink, "is damaged (no optimizer.pt)"),
+        ("scheduler.pt", Path.unlink, "is damaged (no scheduler.pt)"),
+        ("scheduler.pt", shortened, "is damaged (scheduler.pt: "),
+        ("rng_state.pth", Path.unlink, "is damaged (no rng_state.pth)"),
+        ("rng_state.pth", lambda path: path.write_bytes(b""), "is damaged (rng_state.pth: "),
+    ],
+)
+def test_a_damaged_checkpoint_is_named_and_passed_over(
+    name, damage, said, two_checkpoints, language_run, tmp_path
+):
+    arguments, whole = language_run
+    folder = tmp_path / "out"
+    shutil.copytree(two_checkpoints, folder)
+    damage(folder / "checkpoint-14" / name)
+    went_on = train(*arguments, "--output", folder, "--resume")
+    assert went_on.code == 0, went_on
+    assert f"checkpoint-14 {said}" in went_on.stdout
+    assert "going on from checkpoint-10" in went_on.stdout
+    assert_same_weights(whole, folder)
+    assert {path.name for path in folder.iterdir()} == {path.name for path in whole.iterdir()}
+
+
+def test_without_a_whole_checkpoint_it_starts_again(two_checkpoints, language_run, tmp_path):
+    arguments, whole = language_run
+    folder = tmp_path / "out"
+    shutil.copytree(two_checkpoints, folder)
+    for path in checkpoints(folder):
+        shortened(path / "optimizer.pt")
+    went_on = train(*arguments, "--output", folder, "--resume")
+    assert "no whole checkpoint is left; training starts again" in went_on.stdout
+    assert_same_weights(whole, folder)
+
+
+def test_a_best_checkpoint_that_is_damaged_is_not_what_is_kept(small_xlmr, small_text, tmp_path, monkeypatch):
+    """Step 10 is the best by far, and lost; of what is left the best is kept, and said to be."""
+    # A rising learning rate makes the first evaluation the best one.
+    arguments = (small_xlmr, "--corpus", small_text, *SHORT[:4], *RISING, *STEPS)
+    folder = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        signal_at(patch, 25)
+        train(*arguments, "--output", folder)
+    assert [path.name for path in checkpoints(folder)] == ["checkpoint-10", "checkpoint-25"]
+    shutil.copytree(folder, tmp_path / "whole")
+    shortened(folder / "checkpoint-10" / "model.safetensors")
+    done = train(*arguments, "--output", folder, "--resume")
+    assert done.code == 0, done
+    assert "checkpoint-10, the best so far, is missing or damaged; none is left to keep" in done.stdout
+    assert "kept step 30 of 30" in done.stdout
+    # Nothing but what is kept is another.
+    assert "kept step 10 of 30" in train(*arguments, "--output", tmp_path / "whole", "--resume").stdout
+
+
+def test_the_best_that_is_left_is_kept_of_a_run_that_was_stopped_after_its_last_step(
+    language_run, tmp_path, monkeypatch
+):
     arguments, whole = language_run
     folder = tmp_path / "out"
     with monkeypatch.context() as patch:
-        signal_at(patch, 14)
+        patch.setattr(run, "finish", lambda trainer, plan: None)
         train(*arguments, "--output", folder)
-    broken = folder / "checkpoint-15"
-    shutil.copytree(folder / "checkpoint-14", broken)
-    state = (broken / "trainer_state.json").read_bytes()
-    (broken / "trainer_state.json").write_bytes(state[: len(state) // 2])
-    went_on = train(*arguments, "--output", folder, "--resume")
-    assert "going on from checkpoint-14" in went_on.stdout
-    assert_same_weights(whole, folder)
+    assert [path.name for path in checkpoints(folder)] == ["checkpoint-20", "checkpoint-30"]
+    losses = [entry["eval_loss"] for entry in history(folder)]
+    shutil.rmtree(folder / "checkpoint-30")
+    done = train(*arguments, "--output", folder, "--resume")
+    assert (
+        "checkpoint-30, the best so far, is missing or damaged; the best that is left is checkpoint-20"
+        in (done.stdout)
+    )
+    assert f"kept step 20 of 30: validation perplexity {math.exp(losses[1]):.4g}" in done.stdout
+    assert not load_file(folder / "model.safetensors")["lm_head.bias"].equal(
+        load_file(whole / "model.safetensors")["lm_head.bias"]
+    )
 
 
 def test_a_run_folder_that_was_moved_keeps_its_best_checkpoint(small_xlmr, small_text, tmp_path, monkeypatch):
     # A rising learning rate makes the first evaluation the best one, which the resumed run must not forget.
-    arguments = (
-        small_xlmr,
-        "--corpus",
-        small_text,
-        *SHORT[:4],
-        "--learning-rate",
-        "5",
-        "--lr-scheduler-type",
-        "constant",
-        *STEPS,
-    )
+    arguments = (small_xlmr, "--corpus", small_text, *SHORT[:4], *RISING, *STEPS)
     whole = train(*arguments, "--output", tmp_path / "whole")
     assert "kept step 30" not in whole.stdout, "the best step must not be the last for this test"
     with monkeypatch.context() as patch:
@@ -194,8 +279,8 @@ def test_saved_settings_are_a_config(language_run, tmp_path):
 @pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting a small disk needs root"
 )
-def test_a_full_disk(language_run, tmp_path):
-    """A real small file system: the second checkpoint does not fit."""
+def test_a_full_disk(language_run, tmp_path, monkeypatch):
+    """A real small file system: it has room for all checkpoints as long as nobody else writes to it."""
     arguments, whole = language_run
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -205,8 +290,13 @@ def test_a_full_disk(language_run, tmp_path):
         pytest.skip("this machine does not let a test mount a file system")
     try:
         message = refused(*arguments, "--output", disk / "out")
-        assert "disk" in message and "full" in message
-        assert "--resume" in message
+        assert "the disk has room for 717 kB, and 3 checkpoints of 340 kB need 1.02 MB; make room" in message
+        assert not list(disk.iterdir())
+        subprocess.run(["mount", "-o", "remount,size=1200k", disk], check=True)
+        with monkeypatch.context() as patch:
+            at_step(patch, 15, lambda: (disk / "other").write_bytes(bytes(500_000)))
+            message = refused(*arguments, "--output", disk / "out")
+        assert message.endswith("is full; make room and go on from checkpoint-10 with --resume")
         kept = sorted(path.name for path in (disk / "out").iterdir())
         assert kept == ["checkpoint-10", "training_settings.yaml"]
         subprocess.run(["mount", "-o", "remount,size=50m", disk], check=True)

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from taxlt_mergekit.errors import UserError
 from taxlt_mergekit.paper import catalog
-from taxlt_mergekit.paper.rows import benchmark_rows, labelled, read_table
+from taxlt_mergekit.paper.files import read_table
+from taxlt_mergekit.paper.rows import benchmark_rows, labelled
 from taxlt_mergekit.train.rows import load_corpus, near_duplicates, normalise
 from tests.helpers.evaluation import write_table
-from tests.helpers.training import own_rows, smsa_and_nusax
+from tests.helpers.training import own_rows, smsa_and_nusax, train
 
 
 def write_lines(path, lines) -> str:
@@ -185,6 +186,143 @@ def test_own_rows_with_names_or_numbers_for_labels(tmp_path):
     corpus = load_corpus(settings)
     assert corpus.labels == ("POS", "NEG")
     assert list(corpus.train["label"]) == [1, 0, 1]
+
+
+def own_file(path, labels, texts="ka lu mi") -> str:
+    """Rows with these labels, as the file's name ends: a column of a table, or values of JSON."""
+    if path.suffix == ".jsonl":
+        return write_lines(path, [json.dumps({"label": label, "text": texts}) for label in labels])
+    mark = "," if path.suffix == ".csv" else "\t"
+    return write_lines(path, [f"label{mark}text", *(f"{label}{mark}{texts}" for label in labels)])
+
+
+def own_corpus(train, validation=None, **changes):
+    return load_corpus(own_rows(train=train, validation=validation or train, columns=["text"], **changes))
+
+
+MISSING = ["", " ", "-", "nan", "NaN", "null", "None", "N/A", "<NA>", "#N/A"]
+
+
+@pytest.mark.parametrize("part", ["train", "validation"])
+@pytest.mark.parametrize(
+    ("name", "label", "shown"),
+    [
+        *(("a.csv", label, label.strip()) for label in MISSING),
+        *(("a.tsv", label, label.strip()) for label in MISSING),
+        *(("a.jsonl", label, label.strip()) for label in MISSING),
+        ("a.jsonl", None, ""),
+        ("a.jsonl", float("nan"), "nan"),
+    ],
+)
+def test_a_missing_label_is_not_a_class(name, label, shown, part, tmp_path):
+    whole = own_file(tmp_path / "whole.tsv", ["a", "b"] * 9)
+    gap = own_file(tmp_path / name, ["a", "b", "b", label, "a"])
+    files = {"train": (gap, whole), "validation": (whole, gap)}[part]
+    for changes in ({}, {"labels": ["a", "b"]}):
+        with pytest.raises(UserError) as error:
+            own_corpus(*files, **changes)
+        assert error.value.message == (
+            f"{gap}: 1 of 5 rows have no label: row 4 {shown!r}; leave these rows out, or name all labels "
+            "with --labels if it is one"
+        )
+
+
+def test_what_the_user_calls_a_label_is_one(tmp_path):
+    """Stances are favour, against and none; grades may be -1."""
+    file = own_file(tmp_path / "a.jsonl", ["favour", "NONE", "against"] * 4)
+    corpus = own_corpus(file, labels=["none", "favour", "against"])
+    assert list(corpus.train["label"][:3]) == [1, 0, 2]
+    assert not corpus.warnings
+    file = own_file(tmp_path / "b.jsonl", [-1, 0, 1, 2] * 4)
+    with pytest.raises(
+        UserError, match=r"b.jsonl: 4 of 16 rows have no label: row 1 '-1', row 5 '-1', row 9"
+    ):
+        own_corpus(file)
+    assert own_corpus(file, labels=["-1", "0", "1", "2"]).labels == ("-1", "0", "1", "2")
+
+
+@pytest.mark.parametrize(
+    ("labels", "found"),
+    [
+        ([1, 1.0, "1", "1.0", 0, 0.0], ("0", "1")),  # a gap in a column makes pandas write 1.0 for 1
+        ([" a", "a ", "b", "\ta\u00a0"], ("a", "b")),
+        ([True, False], ("False", "True")),
+        ([0.5, 1.5, 10], ("0.5", "1.5", "10")),
+    ],
+)
+def test_labels_that_are_written_in_two_ways_are_one(labels, found, tmp_path):
+    assert own_corpus(own_file(tmp_path / "a.jsonl", labels)).labels == found
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("pos", "Pos"),
+        ("01", "1"),
+        ("neg", "ne\u200bg"),
+        ("a b", "a  b"),
+        ("caf\u00e9", "cafe\u0301"),
+        ("1", "+1"),
+    ],
+)
+def test_labels_that_read_alike_are_refused(one, other, tmp_path):
+    file = own_file(tmp_path / "a.jsonl", [one, other, "else"] * 3)
+    with pytest.raises(UserError, match="read alike and would be two classes; write them alike") as error:
+        own_corpus(file)
+    assert repr(one) in error.value.message and repr(other) in error.value.message
+    with pytest.raises(UserError, match="read alike"):
+        own_corpus(file, labels=[one, other, "else"])
+
+
+def test_what_may_be_a_mistake_is_said(small_xlmr, tmp_path):
+    train_file = own_file(tmp_path / "train.csv", ["a", "b"] * 5 + ["c", "7"])
+    validation = own_file(tmp_path / "validation.csv", ["a", "b"] * 4)
+    warnings = own_corpus(train_file, validation).warnings
+    assert warnings == [
+        f"{train_file}: labels with few rows: '7' has 1, 'c' has 1",
+        f"{validation}: no row has the label '7', 'c'",
+        f"{train_file}: some labels are numbers (7), others names (a, b, c)",
+    ]
+    arguments = ("--train", train_file, "--validation", validation, "--columns", "text", "--max-steps", 1)
+    done = train(small_xlmr, *arguments, "--output", tmp_path / "out", kind="task")
+    assert done.code == 0, done
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    for warning in warnings:
+        assert f"warning        {warning}" in done.stdout and warning in card
+    grades = own_corpus(own_file(tmp_path / "grades.csv", [-1, 0, 1] * 3))
+    assert grades.warnings == [
+        f"{tmp_path / 'grades.csv'}: -1 is taken for a label; data sets of the hub mean none by it"
+    ]
+    named = own_corpus(train_file, validation, labels=["a", "b", "c", "7", "d"])
+    assert named.warnings[0].endswith("labels with few rows: 'c' has 1, '7' has 1, 'd' has 0")
+    assert not own_corpus(own_file(tmp_path / "plain.csv", ["a", "b"] * 3)).warnings
+
+
+def test_a_label_that_is_many_or_the_text_itself(tmp_path):
+    lists = own_file(tmp_path / "a.jsonl", ["a", ["a", "b"]])
+    with pytest.raises(
+        UserError, match=r"a.jsonl, row 2: column 'label' holds \['a', 'b'\], and not one label"
+    ):
+        own_corpus(lists)
+    file = own_file(tmp_path / "a.csv", ["a", "b"])
+    with pytest.raises(UserError, match="--columns text: 'text' is the column of the label"):
+        own_corpus(file, label="text")
+
+
+@given(st.lists(st.sampled_from(["a", "b", "c"]), min_size=6, max_size=30), st.randoms())
+@settings(max_examples=30, deadline=None)
+def test_each_row_keeps_its_label(tmp_path_factory, labels, random):
+    """In any order of the rows and any kind of file, with or without a list of the labels."""
+    labels = [*labels, "a", "b"]
+    folder = tmp_path_factory.mktemp("rows")
+    names = sorted(set(labels))
+    order = random.sample(names, len(names))
+    for name in ("a.csv", "a.tsv", "a.jsonl"):
+        file = own_file(folder / name, labels)
+        for given_labels in (None, order):
+            corpus = own_corpus(file, labels=given_labels)
+            assert corpus.labels == tuple(given_labels or names)
+            assert [corpus.labels[row["label"]] for row in corpus.train] == labels
 
 
 @pytest.mark.parametrize(

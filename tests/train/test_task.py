@@ -1,10 +1,15 @@
 """`taxlt train task`: classifiers with names for labels, the paper's defaults, the user's own rows."""
 
+import json
+import re
+import shutil
+
 import pytest
 import sklearn.metrics
 import torch
 import transformers
 import yaml
+from tokenizers.processors import TemplateProcessing
 
 from taxlt_mergekit.train.rows import load_corpus, tokenise
 from tests.helpers.training import history, own_rows, refused, smsa_and_nusax, table_rows, train
@@ -67,12 +72,57 @@ def test_pairs_reach_the_model_as_pairs(small_xlmr, small_rows):
     tokenizer = transformers.AutoTokenizer.from_pretrained(small_xlmr)
     files = {"train": str(train_file), "validation": str(validation_file)}
     corpus = load_corpus(own_rows(**files, columns=["premise", "hypothesis"]))
-    encoded = tokenise(corpus, tokenizer, 256)["train"]
+    encoded = tokenise(corpus, tokenizer, 256)[0]["train"]
     first = corpus.train[0]
     assert encoded[0]["input_ids"] == tokenizer(first["premise"], first["hypothesis"])["input_ids"]
     assert encoded[0]["labels"] == first["label"]
-    cut = tokenise(corpus, tokenizer, 16)["train"]
+    cut = tokenise(corpus, tokenizer, 16)[0]["train"]
     assert max(len(ids) for ids in cut["input_ids"]) == 16
+
+
+def test_segments_that_the_model_does_not_know(small_xlmr, small_rows, tmp_path):
+    """A tokenizer that numbers the texts of a pair, as BERT's, for a model with one segment, as XLM-R is."""
+    base = tmp_path / "base"
+    shutil.copytree(small_xlmr, base)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(base)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> $B:1 </s>:1", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    tokenizer.save_pretrained(base)
+    config = json.loads((base / "tokenizer_config.json").read_text(encoding="utf-8"))
+    config["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
+    (base / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    done = train(base, *small_rows, *FEW, "--output", tmp_path / "out", kind="task")
+    assert done.code == 0, done
+    assert (
+        "warning        the tokenizer tells the texts of a pair apart, the model does not (1)" in done.stdout
+    )
+
+
+def test_rows_that_the_tokenizer_does_not_know(small_xlmr, tmp_path):
+    for name, texts in {"none": ["语言"], "half": ["语言", "ka lu"]}.items():
+        lines = [f"{texts[at % len(texts)]}\t{'ab'[at // 2 % 2]}" for at in range(24)]
+        (tmp_path / f"{name}.tsv").write_text("\n".join(["text\tlabel", *lines]), encoding="utf-8")
+
+    def arguments(name: str) -> tuple:
+        files = ("--train", tmp_path / f"{name}.tsv", "--validation", tmp_path / f"{name}.tsv")
+        return (small_xlmr, *files, "--columns", "text", *FEW, "--output", tmp_path / "out")
+
+    message = refused(*arguments("none"), kind="task")
+    assert message.endswith(f"the tokenizer of {small_xlmr} knows none of it, neither word nor letter")
+    done = train(*arguments("half"), kind="task")
+    assert re.search(r"warning +\d+% of the tokens of half.tsv, half.tsv are unknown to the tok", done.stdout)
+
+
+def test_a_loss_and_scores_do_not_depend_on_the_batch_they_are_measured_in(small_xlmr, small_rows, tmp_path):
+    curves = []
+    for size in (5, 32):
+        few = (*FEW, "--per-device-eval-batch-size", size, "--metric-for-best-model", "loss")
+        done = train(small_xlmr, *small_rows, *few, "--output", tmp_path / str(size), kind="task")
+        assert done.code == 0, done
+        keys = ("eval_loss", "eval_accuracy", "eval_f1")
+        curves.append([entry[key] for entry in history(tmp_path / str(size)) for key in keys])
+    assert curves[0] == pytest.approx(curves[1], rel=1e-5)
 
 
 def test_early_stopping_keeps_the_best_checkpoint(small_xlmr, small_rows, tmp_path):

@@ -2,11 +2,23 @@
 
 import numpy as np
 import pytest
+import scipy.special
 import torch
 import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import log_loss
 
 from taxlt_mergekit.train.blocks import IGNORED
-from taxlt_mergekit.train.trainer import MULTIPLE, MaskedHead, head_positions, loss_of_whole_batch, scores
+from taxlt_mergekit.train.trainer import (
+    MULTIPLE,
+    MaskedHead,
+    head_positions,
+    loss_of_whole_batch,
+    losses_of_rows,
+    mean_loss,
+    scores,
+)
 
 SIZES = {
     "vocab_size": 60,
@@ -16,18 +28,32 @@ SIZES = {
     "intermediate_size": 24,
     "max_position_embeddings": 40,
 }
+TOKENS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "mask_token_id": 3}
 FAMILIES = {
     "albert": SIZES | {"embedding_size": 8},
     "bert": SIZES,
     "camembert": SIZES,
     "deberta-v2": SIZES | {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]},
+    "deberta-v2 as published": SIZES | {"relative_attention": True, "pos_att_type": ["c2p"], "legacy": False},
     "distilbert": {"vocab_size": 60, "dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 24},
     "electra": SIZES | {"embedding_size": 8},
-    "modernbert": SIZES | {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2},
+    "eurobert": SIZES | {"num_key_value_heads": 1} | TOKENS,
+    "modernbert": SIZES | TOKENS,
+    "modernbert sparse": SIZES | TOKENS | {"sparse_prediction": True, "local_attention": 8},
     "mpnet": SIZES,
+    "rembert": SIZES | {"input_embedding_size": 8, "output_embedding_size": 24},
     "roberta": SIZES,
     "xlm": {"vocab_size": 60, "emb_dim": 16, "n_layers": 2, "n_heads": 2},
     "xlm-roberta": SIZES,
+    "xlm-roberta-xl": SIZES,
+    "xmod": SIZES | {"languages": ["en_XX", "de_DE"], "default_language": "de_DE"},
+}
+DECODER = SIZES | {"num_key_value_heads": 1, "head_dim": 8}
+DECODERS = {
+    "gemma3_text": DECODER,
+    "gpt2": {"vocab_size": 60, "n_embd": 16, "n_layer": 2, "n_head": 2},
+    "llama": DECODER,
+    "qwen3": DECODER,
 }
 
 
@@ -44,7 +70,7 @@ def test_positions_have_all_labels_and_a_round_number(labelled):
 @pytest.mark.parametrize("share", [0.2, 0.0])
 def test_loss_and_gradients_are_those_of_all_positions(family, share):
     torch.manual_seed(0)
-    config = transformers.AutoConfig.for_model(family, **FAMILIES[family])
+    config = transformers.AutoConfig.for_model(family.split()[0], **FAMILIES[family])
     model = transformers.AutoModelForMaskedLM.from_config(config).eval()
     tokens = torch.randint(5, 60, (5, 20))
     labels = tokens.masked_fill(torch.rand(tokens.shape) >= share, IGNORED)
@@ -71,11 +97,71 @@ def test_loss_and_gradients_are_those_of_all_positions(family, share):
         torch.testing.assert_close(ours[name], gradient, atol=1e-6, rtol=1e-4, msg=name)
 
 
+def mean_over(batches: list) -> float:
+    """The mean loss of (sums, counts), as Trainer puts batches together."""
+    parts = zip(*batches, strict=True)
+    sums, counts = (np.concatenate([part.detach().numpy() for part in some]) for some in parts)
+    return mean_loss(transformers.EvalPrediction(predictions=sums, label_ids=counts))["loss"]
+
+
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=12), st.integers(1, 12), st.booleans(), st.booleans())
+@settings(max_examples=50, deadline=None)
+def test_a_validation_loss_does_not_depend_on_the_batch(labelled, size, next_token, cut):
+    """Rows with few labels and rows with many, in batches of any size, the last one shorter."""
+    cut = cut and not next_token
+    generator = torch.Generator().manual_seed(sum(labelled))
+    logits = torch.randn(len(labelled), 7, 30, generator=generator)
+    labels = torch.randint(0, 30, (len(labelled), 7), generator=generator)
+    for row, count in enumerate(labelled):
+        labels[row, count:] = IGNORED
+
+    def losses(rows: slice):
+        if not cut:
+            return losses_of_rows(logits[rows], labels[rows], next_token)
+        positions = head_positions(labels[rows])
+        return losses_of_rows(logits[rows][positions][None], labels[rows], next_token)
+
+    found = mean_over([losses(slice(at, at + size)) for at in range(0, len(labelled), size)])
+    if next_token:
+        logits, labels = logits[:, :-1], labels[:, 1:]
+    expected = torch.nn.functional.cross_entropy(logits.reshape(-1, 30), labels.reshape(-1)).item()
+    assert found == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize("family", DECODERS)
+def test_a_decoders_validation_loss_is_its_own(family):
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.for_model(family, **DECODERS[family])
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    tokens = torch.randint(5, 60, (5, 20))
+    labels = tokens.clone()
+    labels[2, 11:] = IGNORED
+    outputs = model(input_ids=tokens, labels=labels)
+    found = mean_over([losses_of_rows(outputs.logits, labels, next_token=True)])
+    assert found == pytest.approx(outputs.loss.item(), rel=1e-5)
+
+
+def test_a_batch_without_anything_to_predict_leaves_the_weights_alone():
+    logits = torch.randn(2, 5, 30, requires_grad=True)
+    for number in (0, None):
+        logits.grad = None
+        loss = loss_of_whole_batch({"logits": logits}, torch.full((2, 5), IGNORED), number, smoothing=0.0)
+        loss.backward()
+        assert loss == 0 and not logits.grad.any()
+
+
+def test_logits_that_are_no_numbers_have_no_score():
+    logits = np.full((4, 3), np.nan)
+    found = scores(transformers.EvalPrediction(predictions=logits, label_ids=np.zeros(4, dtype=int)))
+    assert len(found) == 3 and all(np.isnan(value) for value in found.values())
+
+
 def test_scores_are_scikit_learns():
     rng = np.random.default_rng(0)
     logits, truth = rng.normal(size=(50, 3)), rng.integers(0, 3, 50)
     prediction = transformers.EvalPrediction(predictions=logits, label_ids=truth)
     found = scores(prediction)
+    assert found["loss"] == pytest.approx(log_loss(truth, scipy.special.softmax(logits, axis=1)))
     guesses = logits.argmax(1)
     assert found["accuracy"] == pytest.approx((guesses == truth).mean())
     by_class = []
