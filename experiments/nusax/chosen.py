@@ -21,8 +21,7 @@ from taxlt_mergekit.report.wording import weight_label
 @click.option("--together", is_flag=True, help="Leave out what is chosen for each language.")
 def main(results: tuple[Path, ...], together: bool) -> None:
     """Print the choices that RESULTS make."""
-    cells, _ = collect(results)
-    for study in studies(cells):
+    for study in studies(collect(results).cells):
         for variant in (name for name in study.variants if name != MODEL):
             columns, _ = study.columns(study.grid(variant, "dev", sparse=False).values())
             languages: dict[str, set[str]] = defaultdict(set)

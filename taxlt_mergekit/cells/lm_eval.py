@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from taxlt_mergekit.cells.store import Cell, Documents, Parameters
-from taxlt_mergekit.errors import UserError, one_line
+from taxlt_mergekit.cells.store import Cell, Coverage, Documents, Parameters
+from taxlt_mergekit.errors import translated
 from taxlt_mergekit.paper import catalog
 from taxlt_mergekit.paper.catalog import Split, hub_id, known_tasks, size_of
 from taxlt_mergekit.paper.variants import MODEL, split_recipe_name, variant_of
@@ -26,15 +26,21 @@ def is_results_file(path: Path) -> bool:
     return path.suffix == ".json" and (path.name.startswith("results_") or bool(DATED.search(path.name)))
 
 
+def by_date(path: Path) -> tuple[str, str]:
+    """Sort key of results files: the time of the run, as their names tell it."""
+    date = DATED.search(path.name)
+    return (date[1] if date else "", path.name)
+
+
 def read_lm_eval(
     path: Path, label: Callable[[str, Path], str | None] = lambda name, path: None
 ) -> list[Cell]:
     """The cells of one results file of lm-eval, and of the samples files of the same run beside it.
 
-    θ₀, variant and λ come from the model's `mergekit_config.yml` where the model is still there and our
-    methods merged it; else θ₀ from a folder named like one of the paper's models, and the variant from the
-    folder's name (`quy_plus_tgt`, `task/multinli`); else the variant is the folder's name as it is. Runs with
-    ``--limit`` are named so, since their scores do not compare with others.
+    θ₀, variant and λ come from the recipe that the model carried, where one of our methods merged it: as
+    `hf-seq-cls` noted it in the results, else as it stands in the model's folder, if no merge came after the
+    run. Else θ₀ comes from a folder named like one of the paper's models, and the variant from the folder's
+    name (`quy_plus_tgt`, `task/multinli`), or is that name as it is.
 
     Args:
         path: `results_<date>.json`.
@@ -43,54 +49,72 @@ def read_lm_eval(
 
     Returns:
         One cell a task, `model` empty where θ₀ is not known. `documents` are null without samples, and where
-        a task's samples do not tell a label (anything but multiple choice).
+        a task's samples do not tell a label (anything but multiple choice). A part of a task, scored with
+        ``--limit`` or ``--samples``, never has the key of the whole.
 
     Raises:
         UserError: not a results file of lm-eval.
     """
-    try:
-        run = json.loads(path.read_text(encoding="utf-8"))
-        results, configs = run["results"], run["configs"]
+    with translated(f"{path}: not a results file of lm_eval"):
+        run = json.loads(path.read_bytes())  # finds out whether it is UTF-8 or UTF-16
         name = str(run.get("model_name") or run["config"]["model"])
-        tasks = {task: dict(results[task]) for task in configs if task in results}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path}: not a results file of lm_eval ({type(error).__name__}: {one_line(error)})"
-        ) from None
-    date = DATED.search(path.name)
-    versions = {
-        package: str(run[field])
-        for package, field in (("lm_eval", "lm_eval_version"), ("transformers", "transformers_version"))
-        if run.get(field)
-    }
-    cells = []
-    for task, values in tasks.items():
-        split: Split = "test" if configs[task].get("test_split") else "dev"
-        benchmark, language, split = known_tasks().get(task, (None, None, split))
-        variant, model, parameters = _describe(name, language)
-        variant = label(name, path) or variant
-        counts = run.get("n-samples", {}).get(task, {})
-        if counts.get("effective") != counts.get("original"):
-            variant += " (--limit)"
-        samples = path.with_name(f"samples_{task}_{date[1]}.jsonl") if date else None
-        cells.append(
-            Cell(
-                key=hashlib.sha256(f"{path.parent.resolve()}\n{name}\n{task}".encode()).hexdigest(),
-                benchmark=benchmark,
-                language=language,
-                variant=variant,
-                model=model,
-                parameters=parameters,
-                split=split,
-                task=task,
-                metrics=plain_metrics(values),
-                documents=_logged_documents(samples, configs[task])
-                if samples and samples.is_file()
-                else None,
-                versions=versions,
-            )
-        )
-    return cells
+        recipe = _recipe(run, Path(name))
+        versions = {
+            package: str(run[field])
+            for package, field in (("lm_eval", "lm_eval_version"), ("transformers", "transformers_version"))
+            if run.get(field)
+        }
+        tasks = [task for task in run["configs"] if task in run["results"]]
+        return [_cell(path, run, name, task, recipe, versions, label) for task in tasks]
+
+
+def _cell(
+    path: Path,
+    run: Mapping[str, Any],
+    name: str,
+    task: str,
+    recipe: Any,
+    versions: dict[str, str],
+    label: Callable[[str, Path], str | None],
+) -> Cell:
+    config, date = run["configs"][task], DATED.search(path.name)
+    split: Split = "test" if config.get("test_split") else "dev"
+    benchmark, language, split = known_tasks().get(task, (None, None, split))
+    variant, model, parameters = _describe(name, language, recipe)
+    covered = coverage(run, task)
+    labels = _logged_documents(path.with_name(f"samples_{task}_{date[1]}.jsonl"), config) if date else None
+    if labels and covered and len(labels.target) != covered.scored:
+        labels = None  # the samples' file is not whole
+    cell = Cell(
+        key="",
+        benchmark=benchmark,
+        language=language,
+        variant=label(name, path) or variant,
+        model=model,
+        parameters=parameters,
+        split=split,
+        task=task,
+        metrics=plain_metrics(run["results"][task]),
+        documents=labels,
+        coverage=covered,
+        versions=versions,
+    )
+    identity = [str(path.parent.resolve()), name, task]
+    if covered is not None and cell.is_part:
+        identity.append(covered.text)
+    return cell.model_copy(update={"key": hashlib.sha256("\n".join(identity).encode()).hexdigest()})
+
+
+def coverage(run: Mapping[str, Any], task: str) -> Coverage | None:
+    """How many of a task's documents were scored, as lm-eval's results tell.
+
+    Those of older versions do not count them; a limit says that it was a part.
+    """
+    counts = run.get("n-samples", {}).get(task)
+    if counts is not None:
+        return Coverage(scored=counts["effective"], total=counts["original"])
+    limit = (run.get("config") or {}).get("limit")
+    return None if limit is None else Coverage(scored=run["results"][task].get("sample_len", 0), total=None)
 
 
 def plain_metrics(values: Mapping[str, Any]) -> dict[str, float]:
@@ -133,21 +157,20 @@ def documents(
         return None
 
 
-def _describe(name: str, language: str | None) -> tuple[str, str, Parameters]:
-    """Variant, θ₀ and parameters of the model that lm-eval was given as `name`."""
+def _describe(name: str, language: str | None, recipe: Any) -> tuple[str, str, Parameters]:
+    """Variant, θ₀ and parameters of the model that lm-eval was given as `name`, and that carried `recipe`."""
     path = Path(name)
     model = next((hub_id(part) for part in reversed(path.parts) if size_of(part)), "")
     task_vectors = {entry.task_vector for entry in catalog.load().benchmarks.values()}
     if path.name in task_vectors and path.parent.name == "task":
         return MODEL, model, Parameters()
     named = split_recipe_name(path.name)
-    if named and _made_for_another(named[0] or "", language):
-        return path.name, model, Parameters()
-    recipe = _recipe(path / "mergekit_config.yml")
-    if recipe is None:
-        return (named[1] if named else path.name), model, Parameters()
-    variant, model, parameters, targets = recipe
-    if any(_made_for_another(Path(target).name, language) for target in targets):
+    subjects = [named[0] or ""] if named else []
+    variant, parameters = named[1] if named else path.name, Parameters()
+    if described := _described(recipe):
+        variant, model, parameters, targets = described
+        subjects += [Path(target).name for target in targets]
+    if any(_made_for_another(subject, language) for subject in subjects):
         variant = path.name
     return variant, model, parameters
 
@@ -159,12 +182,24 @@ def _made_for_another(prefix: str, language: str | None) -> bool:
     return language is not None and code in codes and code != language
 
 
-def _recipe(path: Path) -> tuple[str, str, Parameters, list[str]] | None:
-    """Variant, θ₀, parameters and target models of the recipe that a merged model carries, if it is ours."""
-    if not path.is_file():
-        return None
+def _recipe(run: Mapping[str, Any], model: Path) -> Any:
+    """The recipe of the model that was scored, where it is known for certain."""
+    config = run.get("config") or {}
+    file = model / "mergekit_config.yml"
     try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if "mergekit_config" in config:
+            return yaml.safe_load(config["mergekit_config"] or "")
+        # lm-eval's other models don't note it. What was merged after the run is another model.
+        if file.stat().st_mtime <= float(run.get("date") or math.inf):
+            return yaml.safe_load(file.read_bytes())
+        return None
+    except (OSError, TypeError, ValueError, yaml.YAMLError):
+        return None
+
+
+def _described(recipe: Any) -> tuple[str, str, Parameters, list[str]] | None:
+    """Variant, θ₀, parameters and target models of a recipe, if it is one of ours."""
+    try:
         weights: dict[str, set[float]] = {"source": set(), "target": set()}
         densities: set[float] = set()
         targets = []
@@ -191,21 +226,20 @@ def _recipe(path: Path) -> tuple[str, str, Parameters, list[str]] | None:
             ),
             targets,
         )
-    except (OSError, KeyError, TypeError, ValueError, AttributeError, yaml.YAMLError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         # Another method's recipe, or λ that differ by layer: the folder's name has to do.
         return None
 
 
 def _logged_documents(path: Path, config: Mapping[str, Any]) -> Documents | None:
     """The documents of a samples file, in which lm-eval has made a text of every target."""
-    if config.get("output_type") != "multiple_choice":
+    if config.get("output_type") != "multiple_choice" or not path.is_file():
         return None
-    try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path}: not a samples file of lm_eval ({type(error).__name__}: {one_line(error)})"
-        ) from None
+    with translated(f"{path}: not a samples file of lm_eval"):
+        text = path.read_bytes()
+        rows = [
+            json.loads(line) for line in text.decode(json.detect_encoding(text)).split("\n") if line.strip()
+        ]
 
     def with_number(row: dict[str, Any]) -> dict[str, Any]:
         return row | {"target": int(row["target"])} if row["target"].isdecimal() else row

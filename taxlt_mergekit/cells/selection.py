@@ -24,6 +24,13 @@ def column_of(cell: Cell) -> str:
     return cell.language or cell.task
 
 
+def documents_in(cell: Cell) -> int | None:
+    """How many documents a score is of, where that is known."""
+    if cell.coverage is not None:
+        return cell.coverage.scored
+    return None if cell.documents is None else len(cell.documents.target)
+
+
 def in_mean(benchmark: str | None, column: str) -> bool:
     """Whether the paper's averages hold this language: not the source languages, nor Ngaju (footnote 1)."""
     entry = catalog.load().benchmarks.get(benchmark or "")

@@ -1,5 +1,6 @@
 """One scored cell of a grid is one JSON line of `cells.jsonl`; a killed run loses no finished line."""
 
+import codecs
 import json
 import os
 from pathlib import Path
@@ -15,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from taxlt_mergekit.errors import UserError
+from taxlt_mergekit.errors import UserError, one_line
 from taxlt_mergekit.paper.catalog import Split
 
 FORMAT = 1
@@ -76,6 +77,18 @@ class Seconds(_Part):
     evaluate: float | None = None
 
 
+class Coverage(_Part):
+    """How many of a task's documents were scored, and how many it has; null where that is not known."""
+
+    scored: NonNegativeInt
+    total: NonNegativeInt | None
+
+    @property
+    def text(self) -> str:
+        """For a reader: `20 of 60 documents`."""
+        return f"{self.scored} of {'more' if self.total is None else self.total} documents"
+
+
 class Cell(_Part):
     """A model scored on one task.
 
@@ -92,6 +105,7 @@ class Cell(_Part):
         task: name of the lm-eval task.
         metrics: lm-eval's metrics without filter suffix, with `<metric>_stderr`; scores are 0..1.
         documents: per-document labels for the paired bootstrap, or null.
+        coverage: how many of the task's documents were scored; null where older results do not tell.
         seed: seed of the training run that the vectors come from, or null.
         status: `failed` cells have a `reason`, and count as not done.
         seconds, versions: time taken and package versions; not part of the cell's identity.
@@ -109,6 +123,7 @@ class Cell(_Part):
     task: str
     metrics: dict[str, FiniteFloat] = {}
     documents: Documents | None = None
+    coverage: Coverage | None = None
     seed: int | None = None
     status: Literal["ok", "failed"] = "ok"
     reason: str | None = None
@@ -121,12 +136,18 @@ class Cell(_Part):
             raise ValueError("a failed cell has a reason, and only a failed cell has one")
         return self
 
+    @property
+    def is_part(self) -> bool:
+        """Whether only a part of the task's documents was scored: no score to compare with others."""
+        return self.coverage is not None and self.coverage.scored != self.coverage.total
+
 
 def append_cell(folder: str | Path, cell: Cell) -> None:
     """Add a cell to `<folder>/cells.jsonl` and wait until it is on the disk.
 
     The line goes out in one write at the end of the file. What an earlier, killed run left of an unfinished
-    line is cut off first, so that every line but possibly the last is whole.
+    line is cut off first, and what a full disk took of this one after it: every line but possibly the last is
+    whole.
 
     Raises:
         UserError: the folder or the file cannot be written.
@@ -137,10 +158,14 @@ def append_cell(folder: str | Path, cell: Cell) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "a+b", buffering=0) as file:
             _cut_torn_line(file.fileno())
-            written = 0
-            while written < len(line):
-                written += file.write(line[written:])
-            os.fsync(file.fileno())
+            try:
+                written = 0
+                while written < len(line):
+                    written += file.write(line[written:])
+                os.fsync(file.fileno())
+            except OSError:
+                _cut_torn_line(file.fileno())
+                raise
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
 
@@ -171,11 +196,14 @@ def read_cells(folder: str | Path) -> list[Cell]:
     """
     path = Path(folder) / CELLS_FILE
     try:
-        lines = path.read_bytes().split(b"\n")[:-1]
+        text = path.read_bytes()
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise UserError(f"{path}: cannot be read: {one_line(error)}") from None
+    if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UserError(f"{path}: is UTF-16 text; save it as UTF-8, as taxlt wrote it")
+    lines = text.removeprefix(codecs.BOM_UTF8).split(b"\n")[:-1]
     cells: dict[str, Cell] = {}
     for number, line in enumerate(lines, start=1):
         cell = _parse(line, f"{path}, line {number}")

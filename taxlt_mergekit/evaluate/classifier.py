@@ -13,7 +13,7 @@ Loading, devices, precision, adapters and distribution are those of lm-eval's `h
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,25 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.task import Task
 from lm_eval.models.huggingface import HFLM
 from tqdm import tqdm
-from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding
 
-from taxlt_mergekit.errors import UserError, one_line
-from taxlt_mergekit.evaluate.labels import choice_labels, has_no_names, input_columns, match_labels
+from taxlt_mergekit.errors import UserError, translated
+from taxlt_mergekit.evaluate.head import HeadLoader, recipe_text, refuse_untrained
+from taxlt_mergekit.evaluate.inputs import Inputs, accepted_columns, learned_positions, vocabulary_size
+from taxlt_mergekit.evaluate.labels import (
+    check_labels,
+    choice_labels,
+    has_no_names,
+    input_columns,
+    match_labels,
+)
+from taxlt_mergekit.evaluate.padding import Padding, harmless, padding_token
+from taxlt_mergekit.model_files import check_adapter, check_folder
 
 # A child of lm-eval's own logger, so that its settings and its level hold.
 LOG = logging.getLogger("lm_eval.models.hf-seq-cls")
+
+# Numbers of words in the short texts on which padding is tried.
+PROBES = (4, 5, 7, 10, 14, 20)
 
 
 @dataclass
@@ -43,36 +55,15 @@ class Document:
     requests: list[int] = field(default_factory=list)  # positions in lm-eval's list
 
 
-class _HeadLoader:
-    """AutoModelForSequenceClassification, noting the weights that a checkpoint lacks."""
-
-    def __init__(self) -> None:
-        self.missing: list[str] = []
-
-    def from_pretrained(self, *args: Any, **kwargs: Any) -> Any:
-        model, report = AutoModelForSequenceClassification.from_pretrained(
-            *args, output_loading_info=True, **kwargs
-        )
-        self.missing += sorted(report["missing_keys"])
-        return model
-
-
-@contextmanager
-def _loading(pretrained: object) -> Iterator[None]:
-    """The libraries' errors about a checkpoint or its arguments as one line; the rest at log level DEBUG."""
-    try:
-        yield
-    except UserError:
-        raise
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
-        LOG.debug("the whole error", exc_info=True)
-        raise UserError(
-            f"hf-seq-cls: can't load {pretrained}: {type(error).__name__}: {one_line(error)}"
-        ) from error
+def _translated(about: str, hint: str = "") -> AbstractContextManager[None]:
+    """The libraries' errors in one line; as they are at log level DEBUG."""
+    return translated(f"hf-seq-cls: {about}", hint, as_it_is=LOG.isEnabledFor(logging.DEBUG))
 
 
 class SequenceClassifierLM(HFLM):
     """A classification head as one of lm-eval's models. Takes the arguments of lm-eval's `hf`."""
+
+    _max_length: int | None
 
     def __init__(self, pretrained: Any = None, **kwargs: Any) -> None:
         """
@@ -87,17 +78,32 @@ class SequenceClassifierLM(HFLM):
             raise UserError("hf-seq-cls: say which model: --model_args pretrained=DIR")
         if not isinstance(pretrained, str) and "ForSequenceClassification" not in type(pretrained).__name__:
             raise UserError(f"hf-seq-cls: {type(pretrained).__name__} has no sequence-classification head")
-        self.AUTO_MODEL_CLASS = _HeadLoader()
-        super().__init__(pretrained, **kwargs)
-        self._refuse_untrained(pretrained, kwargs.get("peft"))
-        if self.model.config.pad_token_id is None:  # decoders find a text's last token by it
-            self.model.config.pad_token_id = self.tokenizer.pad_token_id
+        self.AUTO_MODEL_CLASS = HeadLoader()
+        self._name = pretrained if isinstance(pretrained, str) else type(pretrained).__name__
+        adapter = kwargs.get("peft")
+        with _translated(f"can't load {self._name}"):
+            if adapter and Path(adapter).is_dir():
+                check_adapter(adapter)
+            super().__init__(pretrained, **kwargs)
+            refuse_untrained(self._name, self.AUTO_MODEL_CLASS.missing, adapter)
         accelerator = getattr(self, "accelerator", None)
         if accelerator is not None and self.world_size == 1:
             # HFLM divides the documents among processes only where there are several GPUs.
             self._rank, self._world_size = accelerator.process_index, accelerator.num_processes
         self._truncated: Counter[str] = Counter()
-        self._assumed: set[str] = set()  # orders of labels that were warned of
+        self._warned: set[str] = set()
+        self._recipe = recipe_text(self._name)
+        check_labels(self.model.config, self._name, self._warn)
+        with _translated(f"{self._name} can't be run"):
+            self.inputs = self._settle_inputs()
+            self._max_length = self.inputs.longest
+            self._padding = self._settle_padding()
+
+    def _warn(self, text: str) -> None:
+        """Once a model."""
+        if text not in self._warned:
+            self._warned.add(text)
+            LOG.warning("%s", text)
 
     # Loading
 
@@ -106,55 +112,96 @@ class SequenceClassifierLM(HFLM):
 
     def _get_config(self, pretrained: str, **kwargs: Any) -> None:
         path = Path(pretrained).expanduser()
-        if not path.exists() and (pretrained.endswith("/") or pretrained.startswith((".", "/", "~"))):
-            raise UserError(f"hf-seq-cls: pretrained={pretrained}: no such folder")
-        with _loading(pretrained):
+        if not path.exists() and (
+            pretrained.endswith("/") or pretrained.startswith((".", "/", "~")) or pretrained.count("/") > 1
+        ):
+            raise UserError(f"hf-seq-cls: pretrained={pretrained}: no such folder, seen from {Path.cwd()}")
+        if path.is_dir() and not (kwargs.get("subfolder") or kwargs.get("gguf_file")):
+            check_folder(str(path))
+        hint = "" if path.exists() else f"(there is no such folder in {Path.cwd()}, so the hub was asked)"
+        with _translated(f"can't load {pretrained}", hint):
             super()._get_config(pretrained, **kwargs)
 
     def _create_tokenizer(self, pretrained: Any, *args: Any, **kwargs: Any) -> None:
-        with _loading(pretrained):
-            super()._create_tokenizer(pretrained, *args, **kwargs)
+        super()._create_tokenizer(pretrained, *args, **kwargs)
+        # lm-eval gives a tokenizer without padding token one of its own choice.
+        self._tokenizers_padding, self._tokenizers_size = self.tokenizer.pad_token_id, len(self.tokenizer)
 
-    def _create_model(self, pretrained: str, **kwargs: Any) -> None:
-        with _loading(pretrained):
-            super()._create_model(pretrained, **kwargs)
+    # What the model can be given; the user is told where its files disagree
 
-    def _refuse_untrained(self, pretrained: Any, adapter: str | None) -> None:
-        missing = self.AUTO_MODEL_CLASS.missing
-        if missing and adapter:
-            from peft.utils import load_peft_weights
-
-            brought = {
-                name.removeprefix("base_model.model.") for name in load_peft_weights(adapter, device="cpu")
-            }
-            missing = [name for name in missing if name not in brought]
-        if missing:
-            raise UserError(
-                f"hf-seq-cls: {pretrained} has no weights for {', '.join(missing[:2])}"
-                f"{f' and {len(missing) - 2} more' if len(missing) > 2 else ''}; "
-                "a head that starts at random is not scored"
+    def _settle_inputs(self) -> Inputs:
+        config = self.model.config.get_text_config()
+        network = getattr(self.model, "get_base_model", lambda: self.model)()
+        vocabulary = vocabulary_size(self.model)
+        if vocabulary is not None and self._tokenizers_size > vocabulary:
+            self._warn(
+                f"{self._name}: its tokenizer has {self._tokenizers_size} tokens, the model embeddings for "
+                f"{vocabulary}: a document with one of the others is refused"
             )
+        return Inputs(
+            self._name,
+            self.tokenizer,
+            self._longest(network),
+            accepted_columns(network),
+            getattr(config, "type_vocab_size", None),
+            vocabulary,
+            self._warn,
+        )
 
-    @property
-    def max_length(self) -> int:
-        """The most tokens that both the positions and the tokenizer allow, or `max_length=` as given."""
-        if self._max_length:
-            return self._max_length
-        length = super().max_length
-        for module in self.model.modules():
-            # RoBERTa's positions start after the padding index: 514 of them hold 512 tokens.
-            if (
-                isinstance(module, torch.nn.Embedding)
-                and module.num_embeddings == length
-                and module.padding_idx
-            ):
-                length -= module.padding_idx + 1
-                break
-        return min(length, self.tokenizer.model_max_length)
+    def _longest(self, network: torch.nn.Module) -> int:
+        """The most tokens that positions and tokenizer allow, or `max_length=` as far as positions go."""
+        asked, self._max_length = self._max_length, None  # so that HFLM says what the config has
+        stated, most = super().max_length, self.tokenizer.model_max_length
+        held = learned_positions(network, stated)
+        if asked is None:
+            return min(held or (stated if stated > 0 else most), most)
+        if held is not None and asked > held:
+            self._warn(
+                f"{self._name}: max_length={asked}, but its positions hold {held} tokens: {held} it is"
+            )
+            return held
+        return int(asked)
+
+    def _settle_padding(self) -> Padding:
+        config = self.model.config.get_text_config()
+        stated, tokenizers = getattr(config, "pad_token_id", None), self._tokenizers_padding
+        token = padding_token(stated, self.tokenizer.pad_token_id, self.inputs.vocabulary)
+        if stated is not None and tokenizers is not None and stated != tokenizers:
+            self._warn(
+                f"{self._name}: padding is token {stated} by its config.json, {tokenizers} by its tokenizer; "
+                f"{token} is used, so that scores do not depend on the batch"
+            )
+        if token is None:
+            self._warn(f"{self._name}: has no padding token, so documents are scored one at a time")
+        elif token != stated:  # decoders find a text's last token by it
+            config.pad_token_id = token
+        padding = Padding(token, self.tokenizer.pad_token_type_id, self.tokenizer.padding_side)
+        if self.batch_size == 1 or token is None:
+            return padding
+        rows, _ = self.inputs.rows([[" ".join(map(str, range(count)))] for count in PROBES])
+        dtype = self.mixed_precision_dtype or self.model.dtype
+        precision = dtype if dtype.is_floating_point else torch.float16  # of quantised weights
+        found = harmless(padding, self._logits, rows, self.inputs.longest, precision)
+        if found.side is None:
+            self._warn(
+                f"{self._name}: padding changes its scores, so only documents of equal length share a batch"
+            )
+        elif found != padding:
+            self._warn(
+                f"{self._name}: padding on the {padding.side} changes its scores; it goes on the {found.side}"
+            )
+        return found
 
     def get_model_info(self) -> dict[str, Any]:
-        """What lm-eval writes into the results' `config`; adds how many documents were truncated."""
-        return super().get_model_info() | {"truncated_documents": dict(self._truncated)}
+        """What lm-eval writes into the results' `config`.
+
+        Adds how many documents were truncated, and the recipe of a merged model, in whose place another may
+        stand when somebody reads the results.
+        """
+        return super().get_model_info() | {
+            "truncated_documents": dict(self._truncated),
+            "mergekit_config": self._recipe,
+        }
 
     # Scoring
 
@@ -165,14 +212,27 @@ class SequenceClassifierLM(HFLM):
             UserError: the task asks for few-shot examples, or its labels or columns don't fit the model.
         """
         documents = self._documents(requests)
-        encoded = self.encode(documents)
-        collate = DataCollatorWithPadding(self.tokenizer)
+        with _translated(f"{self._name} can't be run"):
+            return self._scores(requests, documents, self.encode(documents), disable_tqdm)
+
+    def _scores(
+        self,
+        requests: list[Instance],
+        documents: Sequence[Document],
+        encoded: Sequence[dict[str, list[int]]],
+        disable_tqdm: bool,
+    ) -> list[tuple[float, bool]]:
         results: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
         hidden = disable_tqdm or self.rank != 0
         with tqdm(total=len(documents), desc="Running hf-seq-cls documents", disable=hidden) as progress:
             for batch in self._batches(encoded):
-                logits = self._model_call(**collate([encoded[index] for index in batch]).to(self.device))
+                logits = self._logits(self._padding.batch([encoded[index] for index in batch]))
                 scores = torch.log_softmax(logits, dim=-1, dtype=self.softmax_dtype or torch.float32)
+                if scores.isnan().any():
+                    raise UserError(
+                        f"hf-seq-cls: {self._name} gives NaN for a document of {documents[batch[0]].task}: "
+                        f"its weights, or sums in {self.model.dtype}, are not finite"
+                    )
                 for index, row in zip(batch, scores.tolist(), strict=True):
                     document = documents[index]
                     for position in document.requests:
@@ -192,10 +252,10 @@ class SequenceClassifierLM(HFLM):
             if key not in documents:
                 if name not in layouts:
                     layouts[name] = self.layout(_task_of(request, name), request.doc, name)
-                inputs, columns = layouts[name]
-                texts = [request.doc[column] for column in inputs]
+                read, columns = layouts[name]
+                texts = [request.doc[column] for column in read]
                 if not all(isinstance(text, str) for text in texts):
-                    raise UserError(f"{name}, document {request.doc_id}: {' or '.join(inputs)} is not a text")
+                    raise UserError(f"{name}, document {request.doc_id}: {' or '.join(read)} is not a text")
                 documents[key] = Document(name, texts, columns)
             if request.idx >= len(documents[key].columns):
                 raise UserError(
@@ -221,58 +281,50 @@ class SequenceClassifierLM(HFLM):
             )
         if task.OUTPUT_TYPE != "multiple_choice":
             raise UserError(f"{name}: hf-seq-cls scores multiple-choice tasks, not {task.OUTPUT_TYPE}")
-        inputs = input_columns(document, name)
+        read = input_columns(document, name)
         # As model arguments in JSON give it, its keys are strings.
         id2label = {int(column): str(label) for column, label in self.model.config.id2label.items()}
         choices = task.doc_to_choice(document)
         labels, assumed = choice_labels(choices, named_labels(task), document, id2label, name)
+        order = ", ".join(labels)
         if assumed:
-            LOG.warning(
-                "%s: its labels have no names; taken as XNLI numbers them: %s", name, ", ".join(labels)
-            )
+            self._warn(f"{name}: its labels have no names; taken as XNLI numbers them: {order}")
         columns = match_labels(id2label, labels, name)
-        if has_no_names(id2label) and (order := ", ".join(labels)) not in self._assumed:
-            self._assumed.add(order)
-            LOG.warning(
-                "%s: the model's labels have no names (%s); their order is taken as given: %s. "
-                "Set id2label in its config.json to be sure.",
-                name,
-                ", ".join(id2label.values()),
-                order,
+        if has_no_names(id2label):
+            self._warn(
+                f"{self._name}: its labels have no names ({', '.join(id2label.values())}); their order is "
+                f"taken as given: {order}. Set id2label in its config.json to be sure."
             )
-        return inputs, columns
+        return read, columns
 
     def encode(self, documents: Sequence[Document]) -> list[dict[str, list[int]]]:
         """Token ids of each document, without padding; too long ones are truncated, counted and reported."""
         encoded: list[dict[str, list[int]]] = [{}] * len(documents)
-        limit = self.max_length
         truncated: Counter[str] = Counter()
         for width in {len(document.texts) for document in documents}:
             indices = [index for index, document in enumerate(documents) if len(document.texts) == width]
-            rows = self._tokenize([documents[index].texts for index in indices])
+            rows, too_long = self.inputs.rows([documents[index].texts for index in indices])
             for index, row in zip(indices, rows, strict=True):
-                if len(row["input_ids"]) > limit:
-                    truncated[documents[index].task] += 1
-                    row = self._tokenize([documents[index].texts], truncation=True, max_length=limit)[0]
                 encoded[index] = row
+            truncated.update(documents[indices[place]].task for place in too_long)
         if truncated:
             self._truncated |= truncated
             LOG.warning(
                 "%d of %d documents are longer than %d tokens and were truncated (%s)",
                 truncated.total(),
                 len(documents),
-                limit,
+                self.inputs.longest,
                 ", ".join(f"{task}: {count}" for task, count in truncated.items()),
             )
         return encoded
 
-    def _tokenize(self, texts: Sequence[Sequence[str]], **options: Any) -> list[dict[str, list[int]]]:
-        columns = self.tokenizer(*map(list, zip(*texts, strict=True)), verbose=False, **options)
-        return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-
     def _batches(self, encoded: Sequence[Mapping[str, list[int]]]) -> Iterator[list[int]]:
-        """Indices of documents of like length, the longest first, which shows at once whether they fit."""
-        order = sorted(range(len(encoded)), key=lambda index: -len(encoded[index]["input_ids"]))
+        """Indices of documents of like length, the longest first, which shows at once whether they fit.
+
+        Of equal length, where padding would change scores.
+        """
+        lengths = [len(row["input_ids"]) for row in encoded]
+        order = sorted(range(len(encoded)), key=lambda index: -lengths[index])
         automatic = self.batch_size == "auto"
         if automatic:
             # In the form that HFLM's search for a batch size reads: (_, context, continuation).
@@ -282,13 +334,19 @@ class SequenceClassifierLM(HFLM):
         start = 0
         while start < len(order):
             size = self._batch_scheduler(start, probes) if automatic else self.batch_size
-            yield order[start : start + size]
-            start += size
+            batch = order[start : start + size]
+            batch = batch[: self._padding.together([lengths[index] for index in batch])]
+            yield batch
+            start += len(batch)
 
     def _detect_batch_size(self, requests: Sequence | None = None, pos: int = 0) -> int:
         if self.device.type == "cpu":  # has no memory of its own to run out of
             return self.max_batch_size
         return super()._detect_batch_size(requests, pos)
+
+    def _logits(self, columns: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        taken = {name: of.to(self.device) for name, of in columns.items() if name in self.inputs.columns}
+        return self._model_call(**taken)
 
     def _model_call(self, input_ids: torch.Tensor, **inputs: torch.Tensor) -> torch.Tensor:
         """Logits (documents, labels) of one padded batch."""

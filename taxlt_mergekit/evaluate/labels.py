@@ -1,7 +1,7 @@
 """Which columns of a document a classification head reads, and which of its labels a choice is. Pure."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from taxlt_mergekit.errors import UserError
@@ -115,6 +115,33 @@ def match_labels(id2label: Mapping[int, str], labels: Sequence[str], task: str) 
             f"({', '.join(labels)}); name them so in id2label of the model's config.json"
         )
     return [columns[name] for name in wanted]
+
+
+def check_labels(config: Any, model: str, warn: Callable[[str], None]) -> None:
+    """Hold a head's `id2label`, by which its columns are named, against the rest of its config.
+
+    Args:
+        config: the model's.
+        model: its name, for errors.
+        warn: told where `label2id` says something else.
+
+    Raises:
+        UserError: labels that are not numbered 0, 1, … as the head's columns are.
+    """
+    id2label = {int(column): str(name) for column, name in config.id2label.items()}
+    if sorted(id2label) != list(range(len(id2label))):
+        raise UserError(
+            f"hf-seq-cls: {model}: id2label in its config.json numbers its labels "
+            f"{', '.join(map(str, sorted(id2label)))}, not from 0 to {len(id2label) - 1}"
+        )
+    label2id = {str(name): column for name, column in (config.label2id or {}).items()}
+    other = {name: column for name, column in label2id.items() if id2label.get(int(column)) != name}
+    if other and not has_no_names({int(column): name for name, column in label2id.items()}):
+        name, column = next(iter(other.items()))
+        warn(
+            f"{model}: in its config.json label2id says that {name} is {column}, id2label that {column} is "
+            f"{id2label.get(int(column))}; id2label counts"
+        )
 
 
 def has_no_names(id2label: Mapping[int, str]) -> bool:

@@ -15,8 +15,8 @@ from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-from taxlt_mergekit.cells.lm_eval import documents, plain_metrics
-from taxlt_mergekit.cells.store import Documents
+from taxlt_mergekit.cells.lm_eval import coverage, documents, plain_metrics
+from taxlt_mergekit.cells.store import Coverage, Documents
 from taxlt_mergekit.errors import UserError
 from taxlt_mergekit.evaluate.classifier import Document, SequenceClassifierLM
 from taxlt_mergekit.paper.catalog import Split
@@ -131,8 +131,8 @@ class Scorer:
         split = self._tasks[task].config.test_split or ""
         return "test" if split == "test" else "dev"
 
-    def score(self, task: str) -> tuple[dict[str, float], Documents | None]:
-        """lm-eval's metrics with standard errors, and each document's label and prediction.
+    def score(self, task: str) -> tuple[dict[str, float], Documents | None, Coverage | None]:
+        """lm-eval's metrics with standard errors, each document's label and prediction, how many were scored.
 
         Raises:
             UserError: what the model refuses.
@@ -140,7 +140,11 @@ class Scorer:
         found = evaluate(
             self.lm, {"tasks": {task: self._tasks[task]}, "groups": {}}, limit=self._limit, log_samples=True
         )
-        return plain_metrics(found["results"][task]), _documents(self._tasks[task], found["samples"][task])
+        return (
+            plain_metrics(found["results"][task]),
+            _documents(self._tasks[task], found["samples"][task]),
+            coverage(found, task),
+        )
 
 
 def _documents(task: Any, samples: list[dict[str, Any]]) -> Documents | None:

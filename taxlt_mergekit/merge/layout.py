@@ -61,7 +61,9 @@ def output_layout(cast: Cast, checkpoints: dict[ModelReference, Checkpoint]) -> 
     for other in checkpoints.values():
         _check_family(other, task)
     sources = {model: _sources(task, checkpoints[model]) for model in cast.models}
-    owned = {name for name in task.headers if task.skeleton.fused_place(name) in task.skeleton.places}
+    # Constants that older versions of transformers saved have a tensor in no model.
+    alike = base.headers.keys() if base.architecture == task.architecture else frozenset()
+    owned = {n for n in task.headers if n in alike or task.skeleton.fused_place(n) in task.skeleton.places}
     merged = frozenset(n for n in owned & sources[cast.base].keys() if task.headers[n].floating)
     if not merged:
         raise UserError(

@@ -27,6 +27,9 @@ LOG = logging.getLogger(__name__)
 # Unrelated weights are about orthogonal, and then ‖θ − θ₀‖ ≥ ‖θ₀‖ whatever the size of θ.
 UNRELATED = 1.0
 
+# Warnings of mergekit after which the output's config does not fit its tensors.
+_LACKING = ("Unable to set", "has no configuration key for number of layers")
+
 
 def prepare(
     config: MergeConfiguration, out_path: str, options: MergeOptions, source: str | None = None
@@ -135,7 +138,7 @@ def _nothing_swallowed(shown: str) -> Iterator[None]:
         text = " ".join(record.getMessage().split())
         if cause is not None:
             text, record.exc_info = f"{text} ({one_line(cause)})", None
-        if record.levelno >= logging.ERROR or text.startswith("Unable to set"):
+        if record.levelno >= logging.ERROR or any(mark in text for mark in _LACKING):
             # Raised here, since mergekit goes on at once where it logs.
             raise UserError(f"{shown}: {text}") from cause
         record.msg, record.args = text, ()

@@ -87,6 +87,8 @@ def _densities(study: Study, variant: str, options: Options) -> _Densities | Non
     for parameters in sorted(full, key=lambda p: (p.select != "top", p.scope or "", p.density or 1.0)):
         curve = found.curves.setdefault((parameters.select or "top", parameters.scope or "global"), {})
         curve[parameters.density or 1.0] = fmean(full[parameters].values())
+    if len(columns) < len(study.languages):
+        found.notes.append(f"{study.title}: mean over {study.extent(study.columns([columns])[0])}.")
     found.notes += [f"{study.title}: {text}." for text in holes(rows, full)]
     for name, scores in (
         (plots.DENSE, dense.get(shown, {})),

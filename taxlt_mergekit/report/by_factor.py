@@ -100,7 +100,7 @@ def _of_variant(variant: str, grids: Sequence[tuple[Study, Split, Grid]], option
         ours = [percent(fmean(full[p].values())) if p in full else None for p in weights]
         header.append(f"{study.title} {study.unit}")
         columns.append(_marked(ours))
-        notes.append(f"{study.title}: mean over {len(languages)} languages, {SPLITS[split]}.")
+        notes.append(f"{study.title}, {SPLITS[split]}: mean over {study.extent(languages)}.")
         notes += [f"{study.title}: {text}." for text in holes(averaged, full)]
         figures = [_paper_figure(study, variant, parameters) for parameters in weights]
         if options.against_paper and split == "dev" and any(figures):
@@ -166,7 +166,18 @@ def chosen_factors(of_model: Sequence[Study], options: Options) -> list[Block]:
         f"chosen_{slug(of_model[0].model)}", tuple(header), tuple(zip(labels, *columns, strict=True))
     )
     text = "λ with the best average validation score over a benchmark's languages:"
-    return [Heading(3, "Chosen scaling factors"), text, table]
+    notes = [note for study, variants in searched for note in _chosen_on_a_part(study, variants)]
+    return [Heading(3, "Chosen scaling factors"), text, table, *bullets(notes)]
+
+
+def _chosen_on_a_part(study: Study, variants: Sequence[str]) -> list[str]:
+    """Variants whose λ was chosen on some of the benchmark's languages, those on the same ones together."""
+    by_extent: dict[str, list[str]] = {}
+    for variant in variants:
+        languages = study.chosen_on(variant, sparse=False)
+        if len(languages) < len(study.languages):
+            by_extent.setdefault(study.extent(languages), []).append(table_name_of(variant))
+    return [f"{study.title}: {', '.join(names)} on {extent}." for extent, names in by_extent.items()]
 
 
 def _chosen_by_language(study: Study, variants: Sequence[str]) -> Table:

@@ -6,7 +6,7 @@ from statistics import fmean
 
 import numpy as np
 
-from taxlt_mergekit.cells.selection import column_of
+from taxlt_mergekit.cells.selection import column_of, documents_in
 from taxlt_mergekit.cells.store import Documents, Parameters
 from taxlt_mergekit.paper import catalog
 from taxlt_mergekit.paper.catalog import Split
@@ -67,7 +67,7 @@ def by_language(study: Study, options: Options) -> list[Block]:
     blocks: list[Block] = [Heading(3, f"{study.title}: {study.unit}, {SPLITS[split]}")]
     if lines:
         blocks.append(_score_table(f"scores_{name}", lines, inside, outside))
-    blocks += bullets([*_choices(lines), *_missing(lines, inside), *notes])
+    blocks += bullets([*_choices(lines), *_extent(study, inside), *_missing(lines, inside), *notes])
     blocks += _differences(study, split, lines, inside, outside, f"differences_{name}", options)
     if options.against_paper:
         blocks += _against_paper(study, split, lines, inside, f"paper_{name}")
@@ -142,6 +142,12 @@ def _choices(lines: Sequence[Line]) -> list[str]:
     return [f"λ: {'; '.join(parts)}."] if parts else []
 
 
+def _extent(study: Study, inside: Sequence[str]) -> list[str]:
+    """Said where the mean is not over all of the benchmark's languages."""
+    is_part = inside and len(inside) < len(study.languages)
+    return [f"The mean is over {study.extent(inside)}."] if is_part else []
+
+
 def _missing(lines: Sequence[Line], inside: Sequence[str]) -> list[str]:
     absent = {line.label: [column for column in inside if column not in line.scores] for line in lines}
     return [f"{label} has no mean: {', '.join(gone)} missing." for label, gone in absent.items() if gone]
@@ -163,13 +169,18 @@ def _differences(
     notes: list[str] = []
     baseline = _runs(study, split, model, notes)
     runs = {}
+    incomparable: dict[str, set[str]] = {}
     for line in others:
         runs[line.label] = _runs(study, split, line, notes)
+        incomparable[line.label] = _of_other_data(study, split, line, model)
+        for column in sorted(incomparable[line.label] - runs[line.label].keys()):
+            notes.append(f"No difference for {line.label} on {column}: other documents than MODEL's.")
         for column in list(runs[line.label]):
             both = (runs[line.label][column], baseline.get(column, {}))
             if len({documents.target for by_seed in both for documents in by_seed.values()}) > 1:
                 del runs[line.label][column]
-                notes.append(f"No interval for {line.label} on {column}: other documents than MODEL's.")
+                nor = " And no difference, as their number is another." * (column in incomparable[line.label])
+                notes.append(f"No interval for {line.label} on {column}: other documents than MODEL's.{nor}")
     draws = bootstrap.resampled_differences(baseline, runs, study.metric, options.resamples, options.seed)
     rows: list[tuple[Item, ...]] = []
     for column in (*inside, "", *outside):
@@ -177,10 +188,10 @@ def _differences(
         for line in others:
             ours = line.scores.get(column) if column else line.mean(inside)
             reference = model.scores.get(column) if column else model.mean(inside)
-            if ours is None or reference is None:
+            wanted = [column] if column else list(inside)
+            if ours is None or reference is None or incomparable[line.label] & set(wanted):
                 row.append(Number(None))
                 continue
-            wanted = [column] if column else list(inside)
             ends: tuple[float, ...] = ()
             if all(code in draws[line.label] for code in wanted):
                 drawn = np.mean([draws[line.label][code] for code in wanted], axis=0)
@@ -200,6 +211,18 @@ def _differences(
             r"\* marks an interval that excludes zero; intervals are not corrected for their number.",
         )
     return [*blocks, *bullets(notes)]
+
+
+def _of_other_data(study: Study, split: Split, line: Line, model: Line) -> set[str]:
+    """Languages on which a variant and MODEL were scored on another number of documents."""
+    counts: dict[str, set[int]] = {}
+    for cell in study.cells:
+        for shown in (line, model):
+            column, count = column_of(cell), documents_in(cell)
+            is_shown = (cell.variant, cell.split) == (shown.variant, split) and column in shown.scores
+            if is_shown and cell.parameters == shown.parameters[column] and count is not None:
+                counts.setdefault(column, set()).add(count)
+    return {column for column, found in counts.items() if len(found) > 1}
 
 
 def _runs(study: Study, split: Split, line: Line, notes: list[str]) -> dict[str, dict[int | None, Documents]]:

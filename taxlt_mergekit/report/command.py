@@ -72,11 +72,10 @@ def command(
     from taxlt_mergekit.report.study import Options, studies
     from taxlt_mergekit.report.tables import page
 
-    cells, notes = collect(paths, labels, base_model)
-    if not cells:
-        raise UserError(
-            f"{', '.join(map(str, paths))}: no finished results; {notes[0] if notes else 'no cells'}"
-        )
+    found = collect(paths, labels, base_model)
+    if not (found.cells or found.parts):
+        why = found.notes[0] if found.notes else "no cells"
+        raise UserError(f"{', '.join(map(str, paths))}: no finished results; {why}")
     options = Options(
         split=split,
         per_language=select_per == "language",
@@ -84,8 +83,8 @@ def command(
         resamples=resamples,
         seed=seed,
     )
-    everything = studies(cells)
-    blocks = build(everything, notes, options)
+    everything = studies(found.cells)
+    blocks = build(everything, found.parts, found.notes, options)
     click.echo(page(blocks))
     first = paths[0] if paths[0].is_dir() else paths[0].parent
     folder = output or first / "report"

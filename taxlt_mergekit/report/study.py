@@ -104,6 +104,18 @@ class Study:
         inside = [column for column in columns if in_mean(self.benchmark, column)]
         return inside, [column for column in columns if column not in inside]
 
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Those of the benchmark's mean; none for tasks outside the catalog."""
+        entry = catalog.load().benchmarks.get(self.benchmark or "")
+        return tuple(entry.languages) if entry else ()
+
+    def extent(self, inside: Sequence[str]) -> str:
+        """How many languages a mean is over, and which of the benchmark's it lacks."""
+        missing = [code for code in self.languages if code not in inside]
+        count = f"{len(inside)} language{'s' * (len(inside) != 1)}"
+        return f"{count} of {len(self.languages)}, without {', '.join(missing)}" if missing else count
+
     def averaged(self, scores: Grid) -> Grid:
         """The part of a grid that the paper's averages are over."""
         inside = {
@@ -118,6 +130,11 @@ class Study:
         None where no parameters were scored on the validation data of every language.
         """
         return best_parameters(complete(self.averaged(self.grid(variant, "dev", sparse))))
+
+    def chosen_on(self, variant: str, sparse: bool) -> list[str]:
+        """The languages over which `best` averages."""
+        full = complete(self.averaged(self.grid(variant, "dev", sparse)))
+        return self.columns(full.values())[0]
 
     def choose(
         self, variant: str, sparse: bool, columns: Iterable[str], per_language: bool

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from taxlt_mergekit.cells.store import Cell
-from taxlt_mergekit.errors import UserError, first_line, one_line
+from taxlt_mergekit.errors import UserError, first_line, one_line, translated
 from taxlt_mergekit.sweep.jobs import Job
 from taxlt_mergekit.sweep.run import Run, run_jobs
 
@@ -113,7 +113,8 @@ def _join(address: str) -> Any:
             raise UserError(
                 f"--ray {address}: no Ray cluster can be joined there ({one_line(error)})"
             ) from None
-        ray.init(include_dashboard=False, **options)
+        with translated("--ray: Ray cannot be started on this machine"):
+            ray.init(include_dashboard=False, **options)
     return ray
 
 

@@ -1,14 +1,17 @@
 """`taxlt sweep`: the grid, a line a cell, the chosen recipes and, on request, one test run."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from taxlt_mergekit.cells.store import CELLS_FILE, Cell, append_cell
+from taxlt_mergekit.cells.selection import column_of, in_mean
+from taxlt_mergekit.cells.store import CELLS_FILE, Cell, Parameters, append_cell
+from taxlt_mergekit.cells.unfinished import mark, unmark
 from taxlt_mergekit.errors import UserError
+from taxlt_mergekit.paper.variants import MODEL
 from taxlt_mergekit.process import imports_stay
 from taxlt_mergekit.sweep.points import FACTORS
 from taxlt_mergekit.sweep.reproduce import EXPERIMENTS, carry_out, plan, show
@@ -16,7 +19,11 @@ from taxlt_mergekit.sweep.request import Request, check_flags, check_recipes
 
 if TYPE_CHECKING:  # they import torch and the hosts, which takes seconds
     from taxlt_mergekit.sweep.jobs import Job
+    from taxlt_mergekit.sweep.recipe import Recipe
     from taxlt_mergekit.sweep.run import Run
+
+# Folders of chosen recipes: of whole tasks, and of parts of them (--limit), which never replace the former.
+BEST, TRIAL = "best", "trial"
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -49,7 +56,9 @@ if TYPE_CHECKING:  # they import torch and the hosts, which takes seconds
 @click.option("--test", is_flag=True, help="Score MODEL and the chosen points on the test tasks, once.")
 @click.option("--batch-size", "--batch_size", default="32", show_default=True, help="A number, or auto.")
 @click.option("--device", help="As for lm_eval.")
-@click.option("--limit", type=click.IntRange(min=1), help="Documents a task, to try things out.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), help="Documents a task, to try things out; choices go to trial/."
+)
 @click.option(
     "--seed", type=int, help="Seed of the training run that made the vectors; goes into the results."
 )
@@ -104,37 +113,82 @@ def _reproduce(ctx: click.Context, name: str, output: Path, yes: bool) -> None:
 def _sweep(asked: Request) -> None:
     """Search, choose and, on request, test; write the chosen recipes and sum up."""
     with imports_stay():
-        from taxlt_mergekit.sweep.run import Run, check_jobs, load_done
+        from taxlt_mergekit.sweep.run import check_jobs, load_done, run_of
     from taxlt_mergekit.sweep.choose import choose, write_chosen
     from taxlt_mergekit.sweep.console import summarise
-    from taxlt_mergekit.sweep.jobs import Job, search_jobs, test_jobs
+    from taxlt_mergekit.sweep.jobs import Job, name_of_sweep, search_jobs, test_jobs
     from taxlt_mergekit.sweep.recipe import read_recipe
 
     recipes = [read_recipe(path, asked.tasks, asked.test_tasks) for path in asked.recipes]
     check_recipes(recipes, asked)
-    run = Run(
-        batch_size=asked.batch_size,
-        device=asked.device,
-        limit=asked.limit,
-        include_path=asked.include_path,
-        seed=asked.seed,
-    )
+    run = run_of(asked)
     done = load_done(asked.output)
     search = list(search_jobs(recipes, asked.points))
     later = [Job(recipe, (), recipe.test_tasks) for recipe in recipes if asked.test]
     check_jobs([*search, *later], run)
 
-    cells = _run("Validation", search, run, done, asked)
+    keep = _Keeper(asked.output, name_of_sweep(search, asked.limit, asked.seed), recipes, search)
+    cells = _run("Validation", search, run, done, asked, keep)
     chosen = choose(recipes, cells, asked.per_language)
-    tested = _run("Test", list(test_jobs(recipes, chosen)), run, done, asked) if asked.test else []
-    protocol = "for each language" if asked.per_language else "on average over languages"
-    how = f"chosen by taxlt sweep on validation data, {protocol}"
-    written = [write_chosen(r, chosen[r.path], asked.output, how) for r in recipes if r.path in chosen]
+    tested = _run("Test", list(test_jobs(recipes, chosen)), run, done, asked, keep) if asked.test else []
+    place = asked.output / (TRIAL if any(cell.is_part for cell in cells) else BEST)
+    for recipe in recipes:
+        if recipe.path in chosen:
+            write_chosen(recipe, chosen[recipe.path], place, _how(recipe, recipes, chosen, asked, cells))
     summarise(recipes, chosen, cells, tested)
-    _conclude([*cells, *tested], len(written), asked.output)
+    keep.conclude([*cells, *tested])
+    _conclude([*cells, *tested], len(chosen), asked.output, place)
 
 
-def _run(title: str, jobs: "Sequence[Job]", run: "Run", done: dict[str, Cell], asked: Request) -> list[Cell]:
+def _how(
+    recipe: "Recipe",
+    recipes: "Sequence[Recipe]",
+    chosen: Mapping[str, Parameters],
+    asked: Request,
+    cells: Sequence[Cell],
+) -> str:
+    """What a chosen recipe says of itself: on which data, and over which languages, it was chosen."""
+    together = [recipe] if asked.per_language else [r for r in recipes if r.group == recipe.group]
+    paths = {r.path for r in together if r.path in chosen}
+    columns = dict.fromkeys(
+        column_of(cell) for cell in cells if cell.recipe in paths and cell.variant != MODEL
+    )
+    inside = [column for column in columns if in_mean(recipe.benchmark, column)] or list(columns)
+    part = next((cell.coverage.text for cell in cells if cell.is_part and cell.coverage), None)
+    return (
+        f"chosen by taxlt sweep on validation data, on average over {', '.join(inside)}"
+        f"{f'; a trial, on {part} only' if part else ''}"
+    )
+
+
+class _Keeper:
+    """Writes new cells down; until all are there, a file beside them says that they are not."""
+
+    def __init__(self, output: Path, name: str, recipes: "Sequence[Recipe]", search: "Sequence[Job]"):
+        self._output, self._name = output, name
+        self._cells = sum(job.size for job in search)
+        self._recipes = [Path(recipe.path).name for recipe in recipes]
+        self._marked: Path | None = None
+
+    def add(self, cell: Cell) -> None:
+        if self._marked is None:
+            self._marked = mark(self._output, self._name, self._cells, self._recipes)
+        append_cell(self._output, cell)
+
+    def conclude(self, cells: Sequence[Cell]) -> None:
+        """All are there, unless some failed."""
+        if all(cell.status == "ok" for cell in cells):
+            unmark(self._output, self._name)
+
+
+def _run(
+    title: str,
+    jobs: "Sequence[Job]",
+    run: "Run",
+    done: dict[str, Cell],
+    asked: Request,
+    keep: _Keeper,
+) -> list[Cell]:
     """Run jobs, keep each new cell and show it; returns all their cells, old and new."""
     from taxlt_mergekit.sweep.console import progress
 
@@ -143,7 +197,7 @@ def _run(title: str, jobs: "Sequence[Job]", run: "Run", done: dict[str, Cell], a
         for cell, is_new in _scored(jobs, run, done, asked.ray):
             cells.append(cell)
             if is_new:
-                append_cell(asked.output, cell)
+                keep.add(cell)
             show_cell(cell, is_new)
     return cells
 
@@ -160,17 +214,16 @@ def _scored(
     return run_jobs_on_ray(jobs, run, done, ray)
 
 
-def _conclude(cells: Sequence[Cell], written: int, output: Path) -> None:
+def _conclude(cells: Sequence[Cell], chosen: int, output: Path, place: Path) -> None:
     """Say what was written.
 
     Raises:
         UserError: cells failed.
     """
     click.echo(f"{len(cells)} cells in {output / CELLS_FILE}")
-    if written:
-        click.echo(
-            f"{written} chosen recipes in {output / 'best'}; tables and figures: taxlt report {output}"
-        )
+    if chosen:
+        what = "chosen recipes of this trial" if place.name == TRIAL else "chosen recipes"
+        click.echo(f"{chosen} {what} in {place}; tables and figures: taxlt report {output}")
     failed = [cell for cell in cells if cell.status == "failed"]
     if failed:
         raise UserError(

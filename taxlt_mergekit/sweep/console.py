@@ -88,12 +88,16 @@ def _chosen_rows(
     rows = []
     for group, point in dict.fromkeys((r.group, points[r.path]) for r in recipes if r.path in points):
         members = [r for r in recipes if r.group == group and points.get(r.path) == point]
-        paths, tasks = {r.path for r in members}, {t for r in members for t in (*r.tasks, *r.test_tasks)}
+        paths = {r.path for r in members}
+        of_task_model = {r.path for r in recipes if r.start == members[0].start}
         figures = []
-        for scored in (cells, tested):
+        for scored, tasks in (
+            (cells, {t for r in members for t in r.tasks}),
+            (tested, {t for r in members for t in r.test_tasks}),
+        ):
             ours = [c for c in scored if c.recipe in paths and c.variant != MODEL]
-            models = [c for c in scored if c.task in tasks and c.variant == MODEL]
-            figures += [_percent(mean_score(ours, point)), _percent(mean_score(models, None))]
+            models = [c for c in scored if c.recipe in of_task_model and c.variant == MODEL]
+            figures += [_percent(mean_score(ours, point, tasks)), _percent(mean_score(models, None, tasks))]
         benchmark, variant, _ = group
         language = "" if len(members) > 1 or members[0].language is None else f" {members[0].language}"
         rows.append((f"{benchmark or 'own tasks'}{language} {name_of(variant)}", _words(point), *figures))
@@ -103,7 +107,8 @@ def _chosen_rows(
 def _line(cell: Cell) -> str:
     metric = metric_of(cell)
     score = cell.metrics.get(metric)
-    result = cell.reason if score is None else f"{metric} {_percent(score)}"
+    part = f" ({cell.coverage.text})" if cell.is_part and cell.coverage else ""
+    result = cell.reason if score is None else f"{metric} {_percent(score)}{part}"
     return f"{cell.task:<28} {name_of(cell.variant):<9} {_words(cell.parameters):<32} {result}"
 
 

@@ -1,5 +1,6 @@
 """What a sweep scores: every point on validation tasks, then the chosen ones on test tasks. Pure."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -36,6 +37,12 @@ def test_jobs(recipes: Iterable[Recipe], chosen: Mapping[str, Parameters]) -> It
         yield from _model_job(recipe, recipe.test_tasks, seen)
         if recipe.path in chosen:
             yield Job(recipe, (chosen[recipe.path],), recipe.test_tasks)
+
+
+def name_of_sweep(search: Iterable[Job], limit: int | None, seed: int | None) -> str:
+    """The same for sweeps of the same cells, another for others: eight hexadecimal digits."""
+    parts = sorted((job.recipe.path, repr(job.points), job.tasks) for job in search)
+    return hashlib.sha256(repr((parts, limit, seed)).encode()).hexdigest()[:8]
 
 
 def _model_job(recipe: Recipe, tasks: Sequence[str], seen: set[tuple]) -> Iterator[Job]:

@@ -4,27 +4,22 @@ The tensors come from the merge methods themselves, through mergekit's own plan,
 one that `mergekit-yaml` writes are equal bit for bit.
 """
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import xxhash
 from mergekit.common import ImmutableMap, ModelReference
 from mergekit.config import MergeConfiguration
 from mergekit.io.tasks import LoaderCache, LoadTensor
 from mergekit.options import MergeOptions
-from torch import Tensor, nn
+from torch import Tensor
 
 from taxlt_mergekit.cells.store import Parameters
 from taxlt_mergekit.errors import UserError
+from taxlt_mergekit.merge.checkpoint import Skeleton
 from taxlt_mergekit.merge.cutoffs import tensor_cutoff
-from taxlt_mergekit.merge.output import TOKENIZER_FILES
 from taxlt_mergekit.merge.plan import VectorPlanner, find_global_cutoffs, loads
 from taxlt_mergekit.merge.run import prepare
 from taxlt_mergekit.merge.sparsity import Cutoff
-
-_CHECKPOINT_FILES = {"config.json", "adapter_config.json", *TOKENIZER_FILES}
 
 # Open tensors by what loads them, shared between the recipes of a sweep.
 TensorCache = dict[LoadTensor, Tensor | None]
@@ -49,6 +44,7 @@ class MemoryMerge:
         self.cast, self._cache = merge.cast, cache
         config = self.cast.task.config(trust_remote_code=options.trust_remote_code)
         self._planned = VectorPlanner(merge, options, config).plan_body()
+        self._targets: dict[str, Tensor] = {}
         self._cutoffs: dict[tuple, dict[str, Cutoff]] = {}
         self._finite: set[str] = set()  # tensors whose inputs were merged once
 
@@ -57,8 +53,23 @@ class MemoryMerge:
         """Language models and their roles."""
         return {model: role for model, role in self.cast.roles.items() if role != "task"}
 
-    def merge_into(self, model: nn.Module, point: Parameters | None) -> None:
-        """Write θ' into a model of the task model's architecture.
+    def attach(self, model: Any) -> None:
+        """Say which model is merged into: the task model as transformers loads it.
+
+        Raises:
+            UserError: tensors that transformers holds fused, which cannot be written one by one.
+        """
+        skeleton, state = Skeleton(model), model.state_dict()
+        names = {name: skeleton.in_model(name) for name, _ in self._planned}
+        if fused := sorted(name for name, own in names.items() if own is None):
+            raise UserError(
+                f"{self.cast.task}: {fused[0]} is part of a larger tensor in the loaded model, where a sweep "
+                "cannot write it; merge with mergekit-yaml and score with lm_eval, point by point"
+            )
+        self._targets = {name: state[own] for name, own in names.items() if own is not None}
+
+    def merge_at(self, point: Parameters | None) -> None:
+        """Write θ' into the attached model.
 
         Args:
             point: λ, density and selection; null in it leaves what the recipe says. None stands for MODEL,
@@ -67,9 +78,8 @@ class MemoryMerge:
         Raises:
             UserError: NaN or infinity in an input.
         """
-        state = model.state_dict()
         for name, task in self._planned:
-            tensors, target = self._tensors(task), state[name]
+            tensors, target = self._tensors(task), self._targets[name]
             if point is None:
                 target.copy_(tensors[self.cast.task])
                 continue
@@ -138,27 +148,3 @@ class MemoryMerge:
             tensors = self._tensors(task)
             if model in tensors and tensors[model].is_floating_point():
                 yield name, tensors[self.cast.base], tensors[model]
-
-
-def fingerprint(model: ModelReference, options: MergeOptions) -> str:
-    """Content hash of a checkpoint: its weights, config and tokenizer, and those of its adapter.
-
-    Reads every file once from end to end, which also brings the weights into memory for the merges to come.
-    """
-    state, buffer = xxhash.xxh3_128(), bytearray(1 << 24)
-    folders = [model.local_path(cache_dir=options.transformers_cache, ignore_lora=True)]
-    if model.lora is not None:
-        adapter = ModelReference(model=model.lora)
-        folders.append(adapter.local_path(cache_dir=options.transformers_cache))
-    for folder in folders:
-        for path in sorted(Path(folder).iterdir()):
-            weights = path.suffix == ".safetensors" or path.name.startswith(
-                ("pytorch_model", "adapter_model")
-            )
-            if not (weights or path.name in _CHECKPOINT_FILES):
-                continue
-            state.update(f"{path.name} {os.path.getsize(path)}".encode())
-            with path.open("rb", buffering=0) as file:
-                while count := file.readinto(buffer):
-                    state.update(memoryview(buffer)[:count])
-    return state.hexdigest()

@@ -8,10 +8,9 @@ from typing import Any
 import yaml
 from mergekit.common import ModelReference
 from mergekit.config import MergeConfiguration
-from pydantic import ValidationError
 
 from taxlt_mergekit.cells.store import Parameters
-from taxlt_mergekit.errors import UserError, first_line
+from taxlt_mergekit.errors import UserError, one_line, translated
 from taxlt_mergekit.merge.method import METHODS, PARAMETERS
 from taxlt_mergekit.paper import catalog
 from taxlt_mergekit.paper.variants import split_recipe_name, variant_of
@@ -95,11 +94,12 @@ def read_recipe(path: Path, tasks: str | None = None, test_tasks: str | None = N
     """
     try:
         text = path.read_text(encoding="utf-8")
-        config = MergeConfiguration.model_validate(yaml.safe_load(text))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not UTF-8 text ({one_line(error)}); save it as UTF-8") from None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
-    except (yaml.YAMLError, ValidationError, RuntimeError) as error:
-        raise UserError(f"{path}: not a mergekit recipe ({first_line(error)})") from None
+    with translated(f"{path}: not a mergekit recipe"):
+        config = MergeConfiguration.model_validate(yaml.safe_load(text))
     if config.merge_method not in METHODS:
         raise UserError(
             f"{path}: merge_method is {config.merge_method}; a sweep takes {' and '.join(METHODS)}"

@@ -156,7 +156,11 @@ def _sweep(experiment: Experiment, size: Size, benchmark: str, output: Path, opt
     if experiment.test:
         wanted["test"] = len(languages) * (len(experiment.variants) + 1)
     variants = (MODEL, *experiment.variants)
-    found = [cell for cell in read_cells(folder) if cell.status == "ok" and cell.variant in variants]
+    found = [
+        cell
+        for cell in read_cells(folder)
+        if cell.status == "ok" and cell.variant in variants and not cell.is_part
+    ]
     *documents, length = DOCUMENTS[benchmark]
     hours, there = 0.0, 0
     for (split, count), rows in zip(wanted.items(), documents, strict=False):

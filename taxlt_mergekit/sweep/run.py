@@ -18,15 +18,20 @@ from typing import Any
 from mergekit.common import ModelReference
 from mergekit.options import MergeOptions
 
-from taxlt_mergekit.cells.store import Cell, Documents, Parameters, Seconds, read_cells
-from taxlt_mergekit.errors import UserError, one_line
+from taxlt_mergekit.cells.store import Cell, Coverage, Documents, Parameters, Seconds, read_cells
+from taxlt_mergekit.errors import UserError, one_line, translated
 from taxlt_mergekit.evaluate.scorer import Scorer, task_manager
+from taxlt_mergekit.merge.adapter import fingerprint, merged_checkpoint
 from taxlt_mergekit.paper.catalog import known_tasks
 from taxlt_mergekit.paper.variants import MODEL
 from taxlt_mergekit.sweep.jobs import Job
-from taxlt_mergekit.sweep.memory import MemoryMerge, TensorCache, fingerprint
+from taxlt_mergekit.sweep.memory import MemoryMerge, TensorCache
 from taxlt_mergekit.sweep.points import at_point, own_parameters
 from taxlt_mergekit.sweep.recipe import Recipe
+from taxlt_mergekit.sweep.request import Request
+
+# Folder below a sweep's output for the checkpoints that models with adapters make.
+ADAPTERS = "adapters"
 
 _PACKAGES = ("taxlt-mergekit", "mergekit", "lm-eval", "transformers", "torch")
 
@@ -44,6 +49,18 @@ class Run:
     include_path: tuple[str, ...] = ()
     seed: int | None = None
     options: MergeOptions = field(default_factory=MergeOptions)
+
+
+def run_of(asked: Request) -> Run:
+    """What a request says of scoring. Models that adapters make are kept in a folder of the sweep's own."""
+    return Run(
+        batch_size=asked.batch_size,
+        device=asked.device,
+        limit=asked.limit,
+        include_path=asked.include_path,
+        seed=asked.seed,
+        options=MergeOptions(lora_merge_cache=str(asked.output / ADAPTERS)),
+    )
 
 
 def load_done(output: Path) -> dict[str, Cell]:
@@ -87,13 +104,17 @@ def run_jobs(jobs: Iterable[Job], run: Run, done: dict[str, Cell]) -> Iterator[t
         merge = _open(recipe, tensors, run)
         for model in merge.cast.models:
             if model not in contents:
-                contents[model] = fingerprint(model, run.options)
+                with translated(f"{model}: cannot be read"):
+                    contents[model] = fingerprint(model, run.options)
         for job in group:
             keys = _keys(job, merge, contents, run)
-            if loaded != recipe.start and not done.keys() >= set(keys.values()):
-                tasks = {task for other in jobs if other.recipe.start == recipe.start for task in other.tasks}
-                scorer = None  # so that two models are never in memory
-                scorer, loaded = _scorer(recipe, merge, sorted(tasks), run), recipe.start
+            if not done.keys() >= set(keys.values()):
+                if loaded != recipe.start:
+                    tasks = {t for other in jobs if other.recipe.start == recipe.start for t in other.tasks}
+                    scorer = None  # so that two models are never in memory
+                    scorer, loaded = _scorer(recipe, merge, sorted(tasks), run), recipe.start
+                assert scorer is not None
+                merge.attach(scorer.model)
             for point in job.points:
                 yield from _run_point(job, point, keys, merge, scorer, run, done)
         merge.close(set().union(*needed[position:]))
@@ -128,20 +149,19 @@ def _keys(job: Job, merge: MemoryMerge, contents: dict[ModelReference, str], run
 
 
 def _scorer(recipe: Recipe, merge: MemoryMerge, tasks: list[str], run: Run) -> Scorer:
-    task = merge.cast.task
-    if task.lora:
-        raise UserError(f"{task}: a sweep needs the task model whole; merge its adapter first")
-    architecture = task.config(trust_remote_code=run.options.trust_remote_code).architectures[0]
-    return Scorer(
-        task.model.path,
-        architecture,
-        tasks,
-        dtype=recipe.config.out_dtype or recipe.config.dtype,
-        batch_size=run.batch_size,
-        device=run.device,
-        limit=run.limit,
-        include_path=run.include_path,
-    )
+    task = merged_checkpoint(merge.cast.task, run.options)
+    with translated(f"{merge.cast.task}: cannot be scored"):
+        architectures = task.config(trust_remote_code=run.options.trust_remote_code).architectures
+        return Scorer(
+            task.model.path,
+            (architectures or [""])[0],
+            tasks,
+            dtype=recipe.config.out_dtype or recipe.config.dtype,
+            batch_size=run.batch_size,
+            device=run.device,
+            limit=run.limit,
+            include_path=run.include_path,
+        )
 
 
 def _run_point(
@@ -155,7 +175,7 @@ def _run_point(
 ) -> Iterator[tuple[Cell, bool]]:
     """The cells of one point: merged once where one of them is not done, then scored task by task."""
     merged: float | None = None
-    reason: str | None = None
+    not_merged: str | None = None
     for task in job.tasks:
         key = keys[point, task]
         if key in done:
@@ -165,18 +185,21 @@ def _run_point(
         assert scorer is not None, "loaded where a key is not done"
         metrics: dict[str, float] = {}
         documents: Documents | None = None
+        coverage: Coverage | None = None
         evaluated: float | None = None
+        reason = not_merged
         try:
             if merged is None and reason is None:
                 began = time.perf_counter()
-                merge.merge_into(scorer.model, point)
+                merge.merge_at(point)
                 merged = time.perf_counter() - began
             if reason is None:
                 began = time.perf_counter()
-                metrics, documents = scorer.score(task)
+                metrics, documents, coverage = scorer.score(task)
                 evaluated = time.perf_counter() - began
-        except (UserError, RuntimeError, MemoryError) as error:
+        except Exception as error:  # whatever it is, it is of this cell, and the others go on
             reason = one_line(error)
+            not_merged = reason if merged is None else None
         benchmark, language = _subject(task, job.recipe)
         cell = Cell(
             key=key,
@@ -190,6 +213,7 @@ def _run_point(
             task=task,
             metrics=metrics,
             documents=documents,
+            coverage=coverage,
             seed=run.seed,
             status="failed" if reason else "ok",
             reason=reason,

@@ -1,12 +1,13 @@
 """Plain results of lm-eval, made by lm-eval itself, stand in the report's tables."""
 
 import json
+import os
 
 import pytest
 import yaml
 
 from taxlt_mergekit.cells.lm_eval import documents, is_results_file, read_lm_eval
-from taxlt_mergekit.cells.store import Documents, Parameters
+from taxlt_mergekit.cells.store import Coverage, Documents, Parameters
 from taxlt_mergekit.errors import UserError
 from taxlt_mergekit.paper.catalog import known_tasks
 from tests.helpers.evaluation import SENTIMENT_LABELS, LmEval, make_classifier, random_rows, write_rows
@@ -132,8 +133,10 @@ def test_a_label_names_a_model_by_its_path_or_its_results(evaluated, tmp_path):
 
 def test_a_part_of_the_documents_does_not_pass_for_all(evaluated):
     (cell,) = cells_of(evaluated / "limited").values()
-    assert cell.variant == "plus_tgt (--limit)"
+    assert cell.is_part and cell.coverage == Coverage(scored=20, total=ROWS)
     assert len(cell.documents.target) == 20
+    whole = cells_of(evaluated / "results" / "merged__jav_plus_tgt")["nusax_senti_jav"]
+    assert not whole.is_part and whole.coverage == Coverage(scored=ROWS, total=ROWS)
 
 
 def test_without_samples_there_are_scores_but_no_intervals(evaluated, tmp_path):
@@ -154,6 +157,97 @@ def test_of_two_runs_the_later_counts(evaluated, tmp_path):
     report(tmp_path, "--model", "xlm-roberta-base")
     rows = read_table(tmp_path / "report" / "scores_nusax_xlm-roberta-base_test.csv")
     assert rows["MODEL + TGT"]["JAV"] == "62.5000"
+
+
+def copied(evaluated, folder, **changes):
+    """The results of a merged model in a folder of their own; `changes` go into them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in (evaluated / "results" / "merged__jav_plus_tgt").iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    (path,) = folder.glob("results_*.json")
+    run_ = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps(run_))
+    return path, run_
+
+
+def test_a_later_trial_does_not_take_the_place_of_the_whole(evaluated, tmp_path):
+    copied(evaluated, tmp_path)
+    (trial,) = (evaluated / "limited").rglob("results_*.json")
+    run_ = json.loads(trial.read_text())
+    run_["results"]["nusax_senti_jav"]["f1_macro,none"] = 0.125
+    (tmp_path / "results_2031-01-01T00-00-00.000000.json").write_text(json.dumps(run_))
+    text = report(tmp_path, "--model", "xlm-roberta-base").stdout
+    score = read_table(tmp_path / "report" / "scores_nusax_xlm-roberta-base_test.csv")["MODEL + TGT"]["JAV"]
+    assert score != "12.5000"
+    row = read_table(tmp_path / "report" / "parts.csv")["MODEL + TGT"]
+    assert (row["Task"], row["Scored"], row["Score (%)"]) == (
+        "nusax_senti_jav",
+        "20 of 60 documents",
+        "12.5000",
+    )
+    with (tmp_path / "report" / "scores.csv").open() as file:
+        assert "12.5000" not in file.read()
+    assert "## Parts of tasks" in text
+
+
+def test_a_report_of_trials_alone_has_no_means(evaluated, tmp_path):
+    text = report(evaluated / "limited", "--output", tmp_path).stdout
+    assert "20 of 60 documents" in text and "mean" not in text.replace("mean or choice", "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["parts.csv", "report.md", "scores.csv"]
+
+
+@pytest.mark.parametrize(
+    ("counts", "limit", "is_part"),
+    [
+        ({"original": 60, "effective": 60}, 100, False),
+        ({"original": 60, "effective": 20}, None, True),  # lm_eval --samples
+        (None, 20, True),
+        (None, None, False),
+    ],
+)
+def test_what_the_results_tell_of_a_limit(evaluated, tmp_path, counts, limit, is_part):
+    """Results of older versions of lm-eval do not count their documents."""
+    tasks = ("nusax_senti_jav", "nusax_senti_dev_jav", "nusax_senti_sun")
+    samples = {} if counts is None else dict.fromkeys(tasks, counts)
+    path, run_ = copied(evaluated, tmp_path, **{"n-samples": samples})
+    path.write_text(json.dumps(run_ | {"config": run_["config"] | {"limit": limit}}))
+    assert {cell.is_part for cell in read_lm_eval(path)} == {is_part}
+
+
+def test_a_model_is_what_it_was_when_it_was_scored(evaluated, tmp_path, monkeypatch):
+    """Results name a model by a path, where another may stand by now, or seen from another folder."""
+    path, run_ = copied(evaluated, tmp_path / "results")
+    other = tmp_path / MERGED / "mergekit_config.yml"
+    other.parent.mkdir(parents=True)
+    other.write_text(yaml.safe_dump(RECIPE).replace("0.9", "0.3"))
+    monkeypatch.chdir(tmp_path)
+
+    def parameters():
+        return {cell.task: cell.parameters for cell in read_lm_eval(path)}["nusax_senti_jav"]
+
+    assert parameters() == Parameters(target_weight=0.9)
+    # lm-eval's own models note no recipe: the one that stands there counts, if it was there then.
+    del run_["config"]["mergekit_config"]
+    path.write_text(json.dumps(run_))
+    assert parameters() == Parameters()
+    os.utime(other, (run_["date"] - 60, run_["date"] - 60))
+    assert parameters() == Parameters(target_weight=0.3)
+
+
+def test_encodings_of_results_and_samples(evaluated, tmp_path):
+    path, _ = copied(evaluated, tmp_path)
+    expected = read_lm_eval(path)
+    assert all(cell.documents for cell in expected)
+    for file in tmp_path.iterdir():
+        file.write_text(file.read_text(), encoding="utf-16")
+    assert read_lm_eval(path) == expected
+
+
+def test_labels_that_are_not_of_all_documents_are_not_taken(evaluated, tmp_path):
+    path, _ = copied(evaluated, tmp_path)
+    (samples,) = tmp_path.glob("samples_nusax_senti_jav_*.jsonl")
+    samples.write_text("".join(samples.read_text().splitlines(keepends=True)[:50]))
+    assert {cell.task: cell.documents for cell in read_lm_eval(path)}["nusax_senti_jav"] is None
 
 
 def test_a_damaged_samples_file_is_named(evaluated, tmp_path):

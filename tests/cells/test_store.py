@@ -1,15 +1,18 @@
-"""`cells.jsonl`: what was appended is read back, whatever a kill left of the last line."""
+"""`cells.jsonl`: what was appended is read back, whatever a kill or a full disk left of the last line."""
 
+import codecs
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from taxlt_mergekit.cells.store import CELLS_FILE, Parameters, append_cell, read_cells
+from taxlt_mergekit.cells.store import CELLS_FILE, Coverage, Parameters, append_cell, read_cells
 from taxlt_mergekit.errors import UserError
 from tests.helpers.cells import make_cell
+from tests.helpers.hosts import console
 
 
 def test_cells_come_back_and_a_later_one_replaces_an_earlier(tmp_path):
@@ -121,3 +124,48 @@ def test_a_file_where_the_folder_should_be_is_one_line(tmp_path):
 def test_an_impossible_cell_is_not_made(fields):
     with pytest.raises(ValidationError):
         make_cell(**fields)
+
+
+@pytest.mark.parametrize(
+    ("coverage", "is_part"),
+    [
+        (None, False),
+        (Coverage(scored=60, total=60), False),
+        (Coverage(scored=20, total=60), True),
+        (Coverage(scored=20, total=None), True),
+    ],
+)
+def test_a_part_is_not_the_whole(tmp_path, coverage, is_part):
+    append_cell(tmp_path, make_cell(coverage=coverage))
+    (cell,) = read_cells(tmp_path)
+    assert (cell.coverage, cell.is_part) == (coverage, is_part)
+
+
+LITTLE_ROOM = """
+import resource, sys
+from pathlib import Path
+from taxlt_mergekit.cells.store import CELLS_FILE, append_cell
+from tests.helpers.cells import make_cell
+size = Path(sys.argv[1], CELLS_FILE).stat().st_size
+resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, size + 100))
+append_cell(sys.argv[1], make_cell("b"))
+"""
+
+
+def test_a_cell_for_which_there_is_no_room_leaves_nothing_of_itself(tmp_path):
+    append_cell(tmp_path, make_cell("a"))
+    before = (tmp_path / CELLS_FILE).read_bytes()
+    done = console("python", "-c", LITTLE_ROOM, tmp_path, PYTHONPATH=str(Path(__file__).parents[2]))
+    assert done.code == 1 and "cells.jsonl: cannot be written: File too large" in done.last_line
+    assert (tmp_path / CELLS_FILE).read_bytes() == before
+
+
+def test_what_an_editor_makes_of_the_encoding(tmp_path):
+    append_cell(tmp_path, make_cell("a"))
+    path = tmp_path / CELLS_FILE
+    text = path.read_text()
+    path.write_bytes(codecs.BOM_UTF8 + text.encode())
+    assert [cell.key for cell in read_cells(tmp_path)] == ["a"]
+    path.write_text(text, encoding="utf-16")
+    with pytest.raises(UserError, match=r"cells\.jsonl: is UTF-16 text; save it as UTF-8"):
+        read_cells(tmp_path)

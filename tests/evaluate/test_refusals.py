@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from tests.helpers.evaluation import CLASSIFIER, make_tokenizer
+from tests.helpers.evaluation import CLASSIFIER, make_classifier, make_tokenizer
 from tests.helpers.hosts import console
 
 REFUSALS = {
@@ -30,7 +30,28 @@ REFUSALS = {
         "can't tell which label each choice stands for (no, yes)",
     ),
     "no such folder": (["nowhere/"], ["americas_nli_quy"], "no such folder"),
-    "not a checkpoint": ([""], ["americas_nli_quy"], "can't load"),
+    "a folder seen from elsewhere": (
+        ["models/of/mine"],
+        ["americas_nli_quy"],
+        "pretrained=models/of/mine: no such folder, seen from /",
+    ),
+    "neither a folder nor on the hub": (
+        ["mine/nli"],
+        ["americas_nli_quy"],
+        "(there is no such folder in /",
+    ),
+    "not a checkpoint": (
+        [""],
+        ["americas_nli_quy"],
+        "has no weights (model.safetensors or pytorch_model.bin)",
+    ),
+    "weights that were not fetched": (["pointer"], ["americas_nli_quy"], "is a Git-LFS pointer"),
+    "an adapter that is none": (["nli,peft={models}/two"], ["americas_nli_quy"], "not an adapter"),
+    "few tokens": (
+        ["nli,max_length=3"],
+        ["americas_nli_quy"],
+        "has no room for text beside 3 special tokens",
+    ),
     "a misspelt argument": (
         ["nli,dtpye=float32"],
         ["americas_nli_quy"],
@@ -49,9 +70,14 @@ def test_refusals_are_one_line(command, models, built_in_tasks, small_data, tmp_
             models / model
         )
         make_tokenizer().save_pretrained(models / model)
-    run = [*CLASSIFIER, f"pretrained={models}/{model}", "--tasks", task, *options]
+    if model == "pointer":
+        make_classifier(models / model)
+        (models / model / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    # "mine" stands for a path that the user gives relative to some other folder.
+    pretrained = model if "mine" in model else f"{models}/{model}".replace("{models}", str(models))
+    run = [*CLASSIFIER, f"pretrained={pretrained}", "--tasks", task, *options]
     run += ["--include_path", built_in_tasks]
-    done = command(*run, "--output_path", tmp_path / "out", TAXLT_DATA=small_data)
+    done = command(*run, "--output_path", tmp_path / "out", cwd=tmp_path, TAXLT_DATA=small_data)
     assert done.code == 1
     assert done.last_line.startswith("Error: ")
     assert message in done.last_line
@@ -76,7 +102,7 @@ def test_missing_data_is_one_line(command, models, small_data, tmp_path):
     done = command(*run, "xnli_xlt_de")  # the server of the test is offline
     assert (done.code, "Traceback" in done.stderr) == (1, False)
     assert re.search(
-        r"Error: XNLI, German, test: the hub did not give it .*; go online, or set TAXLT_DATA=DIR",
+        r"Error: XNLI, German, test: the hub did not give it.*go online, or set TAXLT_DATA=DIR",
         done.last_line,
     )
     # Examples come from the validation split, so a run without examples does without it.

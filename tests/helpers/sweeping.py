@@ -72,12 +72,12 @@ def started(project: Path, *arguments: object) -> subprocess.Popen:
 
 
 def wait_for_lines(file: Path, count: int) -> None:
-    """Until a file has so many lines; a minute at most."""
-    for _ in range(1200):
+    """Until a file has so many lines; three minutes at most."""
+    for _ in range(3600):
         if file.exists() and file.read_bytes().count(b"\n") >= count:
             return
         time.sleep(0.05)
-    raise AssertionError(f"{file}: no {count} lines after a minute")
+    raise AssertionError(f"{file}: no {count} lines after three minutes")
 
 
 def scores(folder: Path) -> dict:

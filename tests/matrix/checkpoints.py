@@ -20,6 +20,7 @@ from tests.matrix.tiny import tiny_config
 os.environ.setdefault("HF_DEACTIVATE_ASYNC_LOAD", "1")
 
 LABELS = ("entailment", "neutral", "contradiction")
+LABELLED = ("sequences", "tokens")  # a span has two ends, and a choice one score, whatever the labels
 SPREAD, STEP = 0.05, 0.01  # of θ₀, and of a vector
 
 
@@ -51,7 +52,7 @@ def build(
     base = _random(case.base, case.model_type)
     save(base, "theta0")
     for name, model_class, more in (
-        ("task", case.task, {} if case.task == case.base else named),
+        ("task", case.task, named if case.head in LABELLED else {}),
         ("src", case.language, {}),
         ("tgt", case.language, {}),
     ):

@@ -60,7 +60,7 @@ def tiny_config(kind: type[PretrainedConfig], **settings: Any) -> PretrainedConf
     given: dict[str, Any] = {}
     for field in dataclasses.fields(kind):
         name = field.name
-        resolved = default.get(name)
+        resolved = default.get(kind.attribute_map.get(name, name))
         if isinstance(resolved, PretrainedConfig):
             given[name] = tiny_config(type(resolved), **fixed.get(name, {}))
         elif name in fixed:

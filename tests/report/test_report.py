@@ -10,7 +10,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from taxlt_mergekit.cells.store import CELLS_FILE, Cell, Documents, append_cell
+from taxlt_mergekit.cells.store import CELLS_FILE, Cell, Coverage, Documents, append_cell
+from taxlt_mergekit.paper.catalog import load
 from taxlt_mergekit.paper.tables import printed_score
 from taxlt_mergekit.report import bootstrap
 from tests.helpers.cells import make_cell
@@ -337,10 +338,56 @@ def test_what_does_not_compare_is_said(tmp_path):
     again = cell("model", "test", "quy", 42).model_copy(update={"key": "other checkpoint"})
     text = report(write_cells(tmp_path, [*cells, again]), "--resamples", "100").stdout
     assert "MODEL + TGT has no mean: aym missing." in text
-    assert "No interval for MODEL + TGT on gn: other documents than MODEL's." in text
+    assert "No interval for MODEL + TGT on gn: other documents than MODEL's. And no difference" in text
+    assert (
+        "americas_nli_gn was scored on different data: 3 documents (plus_tgt); 120 documents (model)." in text
+    )
+    differences = read_table(tmp_path / "report" / "differences_americas_nli_xlm-roberta-base_test.csv")
+    assert differences["GN"]["MODEL + TGT"] == "" and differences["QUY"]["MODEL + TGT"] != ""
     assert "Failed and left out: plus_tgt on americas_nli_dev_quy" in text and "out of memory" in text
     assert "MODEL + SRC is left out: no validation scores choose between λ 0.2, 0.3." in text
     assert f"Two scores for model on americas_nli_quy: {100 * 42 / N:.2f} from" in text
+
+
+def test_a_mean_over_some_of_the_languages_says_which_it_lacks(tmp_path):
+    text = report(write_cells(tmp_path, grid_cells()), "--resamples", "100").stdout
+    part = "3 languages of 10, without bzd, cni, hch, nah, oto, shp, tar."
+    assert f"- The mean is over {part}" in text
+    assert f"- AmericasNLI, validation: mean over {part}" in text
+    assert f"- AmericasNLI: MODEL + TGT, MODEL + SRC + TGT on {part}" in text
+    assert f"- AmericasNLI: mean over {part}" in text.split("### Score by density")[1]
+    everywhere = [cell("model", "test", code, 40) for code in load().benchmarks["americas_nli"].languages]
+    assert "mean is over" not in report(write_cells(tmp_path / "all", everywhere)).stdout
+
+
+def test_numbers_of_documents_tell_data_apart_without_labels(tmp_path):
+    cells = [
+        cell(variant, "test", "quy", 40).model_copy(
+            update={"documents": None, "coverage": Coverage(scored=count, total=count)}
+        )
+        for variant, count in (("model", 376), ("plus_tgt", 585))
+    ]
+    text = report(write_cells(tmp_path, cells), "--resamples", "100").stdout
+    assert "No difference for MODEL + TGT on quy: other documents than MODEL's." in text
+    assert "americas_nli_quy was scored on different data: 376 documents (model); 585 documents" in text
+
+
+LITTLE_ROOM = """
+import resource, sys
+from taxlt_mergekit.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+main(["report", *sys.argv[1:]], prog_name="taxlt")
+"""
+
+
+def test_a_report_for_which_there_is_no_room_leaves_the_last_one(tmp_path):
+    out = tmp_path / "report"
+    report(write_cells(tmp_path / "results", grid_cells()), "--output", out, "--resamples", "100")
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    write_cells(tmp_path / "results", [cell("model", "test", "quy", 99)])
+    done = console("python", "-c", LITTLE_ROOM, tmp_path / "results", "--output", out, "--resamples", "100")
+    assert done.code == 1 and f"Error: {out}: cannot be written: File too large" in done.stderr
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
 def test_labels_that_give_another_score_get_no_interval(tmp_path):

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from taxlt_mergekit.cells.store import read_cells
+from taxlt_mergekit.cells.store import Coverage, append_cell, read_cells
 from taxlt_mergekit.cli import main
 from taxlt_mergekit.paper import catalog
 from taxlt_mergekit.paper.recipes import recipe_files
 from taxlt_mergekit.sweep.reproduce import EXPERIMENTS, expand, plan
+from tests.helpers.cells import make_cell
 from tests.helpers.hosts import forked
 from tests.helpers.vectors import make_vectors
 
@@ -44,6 +45,20 @@ def test_table2_needs_35_language_vectors_and_1518_cells():
     assert len(languages) == 35 and sum(step.hours for step in languages) == 35 * 24
     # Validation: 10 λ × 4 variants and MODEL; test: 4 variants and MODEL; 33 languages.
     assert sum(int(step.state.split()[2]) for step in steps if "cells" in step.state) == 33 * (41 + 5)
+
+
+def test_trials_and_failures_do_not_count_as_done():
+    fields = {"benchmark": "marc", "language": "de", "task": "marc_dev_de", "variant": "model"}
+    folder = Path("results/xlm-roberta-base/marc")
+    append_cell(folder, make_cell("a", coverage=Coverage(scored=10, total=60), **fields))
+    append_cell(folder, make_cell("b", status="failed", reason="NaN", metrics={}, **fields))
+
+    def sweep_step():
+        return next(step for step in plan("table7", Path("results")) if step.arguments[0] == "sweep")
+
+    assert sweep_step().state.startswith("0 of ")
+    append_cell(folder, make_cell("c", coverage=Coverage(scored=60, total=60), **fields))
+    assert sweep_step().state.startswith("1 of ")
 
 
 def test_braces_are_expanded_as_in_bash():
