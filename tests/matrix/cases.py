@@ -62,14 +62,14 @@ class Case:
 
 
 def all_cases() -> list[Case]:
-    """Every merge, sorted by name; classes that several model types share are counted once."""
+    """Every merge, sorted by name; a class that stands in several mappings is counted once a model type."""
     heads = {head: _classes(mapping) for head, mapping in HEADS.items()}
     bodies = _classes("MODEL_MAPPING_NAMES")
     families = {family: _classes(mapping) for family, mapping in LANGUAGE_MODELS.items()}
     known = set().union(*families.values())
     # CANINE and some others have no class for pretraining, so their language models have no head.
     families["none"] = {kind: body for kind, body in bodies.items() if kind not in known}
-    cases: dict[tuple[str, str, str], Case] = {}
+    cases: dict[str, Case] = {}
     for family, classes in families.items():
         for model_type, language_model in sorted(classes.items()):
             tasks = {head: found[model_type] for head, found in heads.items() if model_type in found}
@@ -82,7 +82,7 @@ def all_cases() -> list[Case]:
                 with_head = Case(model_type, "sequences", language_model, tasks["sequences"], body)
                 found += [with_head, replace(with_head, headless_base=True)]
             for case in found:
-                cases.setdefault((case.base, case.language, case.task), case)
+                cases.setdefault(case.name, case)
     return sorted(cases.values(), key=lambda case: case.name)
 
 

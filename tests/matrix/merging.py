@@ -178,7 +178,7 @@ def _hashes(folder: Path) -> dict[str, str]:
 
 def _line(error: BaseException) -> str:
     where = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]} ({Path(where.filename).name})"
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]} ({Path(where.filename).name})"
 
 
 @contextlib.contextmanager

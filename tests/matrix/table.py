@@ -28,6 +28,7 @@ NAMES = {
     "Qwen 3": "qwen3",
     "Llama": "llama",
 }
+_WORDS = {"unbuildable": "not built"}
 COLUMNS = [*HEADS, SAME, "without head"]
 _START = """# Which families can be merged
 
@@ -79,7 +80,7 @@ def page(cases: Iterable[Case], results: Iterable[Result]) -> str:
 
 def _counts(found: list[tuple[Case, Result]]) -> str:
     verdicts = [result.verdict for _, result in found]
-    counted = ", ".join(f"{verdicts.count(v)} {v}" for v in VERDICTS if v in verdicts)
+    counted = ", ".join(f"{verdicts.count(v)} {_WORDS.get(v, v)}" for v in VERDICTS if v in verdicts)
     return f"{len(found)} merges: {counted}"
 
 
