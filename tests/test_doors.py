@@ -25,6 +25,8 @@ from mergekit.options import MergeOptions
 from taxlt_mergekit import cli
 from taxlt_mergekit.cells import lm_eval as results
 from taxlt_mergekit.errors import UserError, translated
+from taxlt_mergekit.evaluate import head
+from taxlt_mergekit.evaluate.classifier import SequenceClassifierLM
 from taxlt_mergekit.merge import checkpoint, run
 from taxlt_mergekit.paper import rows
 from taxlt_mergekit.sweep import recipe as sweep_recipe
@@ -124,6 +126,11 @@ def open_a_model_to_train(folder: Path, patch: pytest.MonkeyPatch, error: Except
     models.load_config("task")
 
 
+def load_a_classifier(folder: Path, patch: pytest.MonkeyPatch, error: Exception) -> None:
+    patch.setattr(head.AutoModelForSequenceClassification, "from_pretrained", raising(error))
+    SequenceClassifierLM(pretrained=str(folder / "task"), device="cpu")
+
+
 DOORS = [
     merge,
     open_config,
@@ -132,6 +139,7 @@ DOORS = [
     read_a_sweeps_recipe,
     read_results,
     open_a_model_to_train,
+    load_a_classifier,
 ]
 
 

@@ -67,7 +67,8 @@ def output_layout(cast: Cast, checkpoints: dict[ModelReference, Checkpoint]) -> 
     merged = frozenset(n for n in owned & sources[cast.base].keys() if task.headers[n].floating)
     if not merged:
         raise UserError(
-            f"{cast.task}: shares no tensor with base_model {cast.base}; there is nothing to merge"
+            f"{cast.task}: shares no tensor with base_model {cast.base}, which has neither "
+            f"{min(task.headers)} nor any other of them; there is nothing to merge"
         )
     head = sorted(task.headers.keys() - merged)
     if missing := _expected(base, task, {name for name in head if name not in sources[cast.base]}):
@@ -155,6 +156,12 @@ def _expected(model: Checkpoint, other: Checkpoint, names: Set[str]) -> list[str
     return sorted(name for name in names if other.skeleton.fused_place(name) in places)
 
 
+def _without_a_place(model: Checkpoint, other: Checkpoint) -> set[str]:
+    """Tensors of a model's body that are in none of another's places, under no name that they are tied to."""
+    body = {name for place, name in model.places.items() if in_body(place)}
+    return body - {name for place, name in model.places.items() if place in other.places}
+
+
 def _check_language_model(model: Checkpoint, base: Checkpoint, task: Checkpoint, lacking: Set[str]) -> None:
     """Refuse a language model that has less than θ₀ and θ_T, or more than θ₀; warn where θ_T has less."""
     if missing := _expected(model, task, lacking):
@@ -162,14 +169,12 @@ def _check_language_model(model: Checkpoint, base: Checkpoint, task: Checkpoint,
             f"{model.model} ({model.architecture}): has no tensor {missing[0]}, which the task model and "
             "base_model have"
         )
-    body = {place: name for place, name in model.places.items() if in_body(place)}
-    more = {name for place, name in body.items() if place not in base.places}
+    more = _without_a_place(model, base)
     if new := _expected(base, model, more):
         raise UserError(
             f"{model.model}: has a tensor {new[0]}, which base_model {base.model} lacks; a vector needs both"
         )
-    beyond = {name for place, name in body.items() if place not in task.places}
-    if lost := _expected(task, model, beyond - more):
+    if lost := _expected(task, model, _without_a_place(model, task) - more):
         LOG.warning(
             "%s: %d of its tensors have no place in the task model and are left out: %s",
             model.model,
