@@ -3,6 +3,10 @@
 import os
 from pathlib import Path
 
+# Before torch is imported, here and in every command that a test calls: `-n` tests share the cores already,
+# and two processes of as many threads as cores wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 
 from tests.helpers.training import small_cache, small_rows, small_text, small_xlmr  # noqa: F401
