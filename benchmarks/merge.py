@@ -43,7 +43,7 @@ def make_models(folder: Path, size: int) -> None:
     )
     torch.manual_seed(0)
     model = XLMRobertaForMaskedLM(config)
-    start = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     model.save_pretrained(folder / "theta0")
     for name, this in (
         ("src", model),

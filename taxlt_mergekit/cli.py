@@ -17,6 +17,10 @@ COMMANDS = {
         "taxlt_mergekit.sweep.command:command",
         "Search scaling factors and densities on validation data.",
     ),
+    "inspect": (
+        "taxlt_mergekit.inspect.command:command",
+        "Facts about a recipe's vectors, before they are merged.",
+    ),
     "report": ("taxlt_mergekit.report.command:command", "Tables and figures of results, beside the paper's."),
     "demo": (
         "taxlt_mergekit.demo.command:command",

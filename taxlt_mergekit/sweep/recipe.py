@@ -92,18 +92,7 @@ def read_recipe(path: Path, tasks: str | None = None, test_tasks: str | None = N
         UserError: no such file, not YAML, not one of our recipes, no language vector, or no language to put
             into the tasks.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not UTF-8 text ({one_line(error)}); save it as UTF-8") from None
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    with translated(f"{path}: not a mergekit recipe"):
-        config = MergeConfiguration.model_validate(yaml.safe_load(text))
-    if config.merge_method not in METHODS:
-        raise UserError(
-            f"{path}: merge_method is {config.merge_method}; a sweep takes {' and '.join(METHODS)}"
-        )
+    text, config = parse_recipe(path, "a sweep")
     roles = {
         str(role)
         for entry in config.models or []
@@ -125,6 +114,28 @@ def read_recipe(path: Path, tasks: str | None = None, test_tasks: str | None = N
         test_tasks=_named_tasks(test_tasks, language, path) or (() if tasks else test),
         roles=frozenset(roles),
     )
+
+
+def parse_recipe(path: Path, who: str) -> tuple[str, MergeConfiguration]:
+    """The text of a recipe of one of our methods, and the recipe as mergekit understands it.
+
+    Args:
+        who: what takes such recipes, for the message.
+
+    Raises:
+        UserError: no such file, not UTF-8, not YAML, no recipe, or one of another method.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not UTF-8 text ({one_line(error)}); save it as UTF-8") from None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    with translated(f"{path}: not a mergekit recipe"):
+        config = MergeConfiguration.model_validate(yaml.safe_load(text))
+    if config.merge_method not in METHODS:
+        raise UserError(f"{path}: merge_method is {config.merge_method}; {who} takes {' and '.join(METHODS)}")
+    return text, config
 
 
 def _known_tasks(benchmark: str | None, language: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
