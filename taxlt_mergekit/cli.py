@@ -34,6 +34,10 @@ COMMANDS = {
         "taxlt_mergekit.export.command:export",
         "Write what could be contributed to lm-eval or mergekit.",
     ),
+    "info": (
+        "taxlt_mergekit.info.command:command",
+        "Versions, devices and data: what an issue report needs.",
+    ),
 }
 
 

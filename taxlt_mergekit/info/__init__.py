@@ -1,0 +1,1 @@
+"""What this environment is and has: `taxlt info`."""
