@@ -24,8 +24,8 @@ def command(everything: bool) -> None:
     root = data_dir()
     if root is None:
         click.echo(
-            "data      TAXLT_DATA is not set: benchmarks come from the Hugging Face hub, except MARC, withdrawn\n"
-            f"          by its publisher; TAXLT_DATA=DIR reads files in their place ({LAYOUT})"
+            "data      TAXLT_DATA is not set: benchmarks come from the Hugging Face hub (not MARC, which was\n"
+            f"          withdrawn); TAXLT_DATA=DIR reads files in their place ({LAYOUT})"
         )
         return
     click.echo(f"data      TAXLT_DATA={root}\n")
