@@ -24,9 +24,9 @@ def command(everything: bool) -> None:
     root = data_dir()
     if root is None:
         click.echo(
-            "data      TAXLT_DATA is not set: benchmarks come from the Hugging Face hub (not MARC, which was\n"
-            f"          withdrawn); TAXLT_DATA=DIR reads files in their place ({LAYOUT})"
+            "data      TAXLT_DATA is not set: benchmarks come from the Hugging Face hub, and MARC, which was"
         )
+        click.echo(f"          withdrawn there, from nowhere; TAXLT_DATA=DIR reads files ({LAYOUT})")
         return
     click.echo(f"data      TAXLT_DATA={root}\n")
     rows = []
