@@ -131,7 +131,7 @@ def assert_same_bytes(first: Path, second: Path) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_a_base_in_half_precision(dtype, small_xlmr, small_text, tmp_path):
-    """θ₀'s values are exact in float32, in which θ is saved: K is K there too. SGD leaves many where they were."""
+    """θ₀'s values are exact in float32, in which θ is saved. SGD leaves many where they were."""
     base = tmp_path / "base"
     model = transformers.AutoModelForMaskedLM.from_pretrained(small_xlmr).to(dtype)
     model.save_pretrained(base)
