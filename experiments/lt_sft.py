@@ -46,10 +46,10 @@ def main(demos: Sequence[Path], share: float) -> None:
     print(f"{'':<8}" + "".join(f"{title:>10}" for title in COLUMNS.values()))
     for code in files.TARGETS:
         print(f"{code:<8}" + "".join(f"{fmean(found[code, column]):10.1f}" for column in COLUMNS))
-    means = {
-        column: [fmean(s) for s in zip(*(found[c, column] for c in files.TARGETS), strict=True)]
-        for column in COLUMNS
-    }
+    means = {}
+    for column in COLUMNS:
+        by_target = (found[code, column] for code in files.TARGETS)
+        means[column] = [fmean(scores) for scores in zip(*by_target, strict=True)]
     for name, function in (("mean", fmean), ("lowest", min), ("highest", max)):
         print(f"{name:<8}" + "".join(f"{function(means[column]):10.1f}" for column in COLUMNS))
 
@@ -87,11 +87,11 @@ def accuracy(demo: Path, seed: int, code: str, share: float) -> float:
 
 
 def run(demo: Path, *command: str) -> None:
-    """Run a command in a demo's folder, with the demo's environment."""
-    cache = {"HF_HOME": str((demo / "cache").absolute())}
-    subprocess.run(
-        command, cwd=demo, env=os.environ | ENVIRONMENT | cache, check=True, stdout=subprocess.DEVNULL
-    )
+    """Run a command in a demo's folder, with the demo's environment; what it says goes to sparse/log.txt."""
+    environment = os.environ | ENVIRONMENT | {"HF_HOME": str((demo / "cache").absolute())}
+    (demo / "sparse").mkdir(exist_ok=True)
+    with (demo / "sparse" / "log.txt").open("a", encoding="utf-8") as log:
+        subprocess.run(command, cwd=demo, env=environment, check=True, stdout=log, stderr=log)
 
 
 if __name__ == "__main__":

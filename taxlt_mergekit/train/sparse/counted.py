@@ -84,8 +84,7 @@ def freeze(model: Any, wanted: Collection[str], fresh: Collection[str]) -> None:
                 for own, parameter in one.named_parameters(recurse=False)
             }
         else:
-            found = dict(model.get_output_embeddings().named_parameters(recurse=False, prefix=""))
-            found = {"output.weight": found["weight"]}
+            found = {"weight": model.get_output_embeddings().weight}
         frozen = [parameter for at, parameter in found.items() if at not in fresh]
         if not frozen:
             raise UserError(f"--freeze {name}: this model has no such parameters")

@@ -43,7 +43,5 @@ class Ticket:
             selected = {name: content.get_tensor(name) for name in sorted(content.keys())}
             kept = content.metadata()["kept"]
         if (found := sum(map(len, selected.values()))) != k:
-            raise UserError(
-                f"{file} selects {found:,} parameters, not {k:,}; remove it to do phase 1 again"
-            )
+            raise UserError(f"{file} selects {found:,} parameters, not {k:,}; remove it to do phase 1 again")
         return Ticket(selected, kept)
