@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from taxlt_mergekit.merge.sparsity import Cutoff, keep_
+from taxlt_mergekit.sparsity import Cutoff, keep_
 
 # Entries a step and thread: 512 kB of float32 stay in a core's own cache.
 _CPU_CHUNK = 1 << 17

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from taxlt_mergekit.merge.arithmetic import vector_chunks, vector_sample, work_dtype
-from taxlt_mergekit.merge.sparsity import (
+from taxlt_mergekit.sparsity import (
     Cutoff,
     Kth,
     Sample,

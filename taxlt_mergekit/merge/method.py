@@ -23,8 +23,8 @@ from torch import Tensor
 from taxlt_mergekit.errors import UserError
 from taxlt_mergekit.merge.arithmetic import Term, combine, norm_ratio
 from taxlt_mergekit.merge.cutoffs import global_cutoffs, tensor_cutoff
-from taxlt_mergekit.merge.sparsity import Cutoff, NotFiniteError, Scope, Select
 from taxlt_mergekit.paper import citation
+from taxlt_mergekit.sparsity import Cutoff, NotFiniteError, Scope, Select
 
 Role = Literal["task", "source", "target"]
 

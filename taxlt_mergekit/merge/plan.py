@@ -28,8 +28,8 @@ from taxlt_mergekit.merge.method import (
     scaling_factor,
 )
 from taxlt_mergekit.merge.recipe import Cast
-from taxlt_mergekit.merge.sparsity import Cutoff, NotFiniteError, Select
 from taxlt_mergekit.merge.writer import stream_output
+from taxlt_mergekit.sparsity import Cutoff, NotFiniteError, Select
 
 
 @dataclass

@@ -20,7 +20,7 @@ from mergekit.config import (
 
 from taxlt_mergekit.errors import UserError
 from taxlt_mergekit.merge.method import METHODS, PARAMETERS, Role, scaling_factor
-from taxlt_mergekit.merge.sparsity import Scope, Select
+from taxlt_mergekit.sparsity import Scope, Select
 
 PER_MODEL = ("role", "weight", "density")
 SHARED = ("select", "scope")

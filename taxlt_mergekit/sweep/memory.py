@@ -19,7 +19,7 @@ from taxlt_mergekit.merge.checkpoint import Skeleton
 from taxlt_mergekit.merge.cutoffs import tensor_cutoff
 from taxlt_mergekit.merge.plan import VectorPlanner, find_global_cutoffs, loads
 from taxlt_mergekit.merge.run import prepare
-from taxlt_mergekit.merge.sparsity import Cutoff
+from taxlt_mergekit.sparsity import Cutoff
 
 # Open tensors by what loads them, shared between the recipes of a sweep.
 TensorCache = dict[LoadTensor, Tensor | None]

@@ -27,6 +27,32 @@ _FLAG: dict[str, Any] = {"is_flag": True, "default": None}
 _model = click.argument("model", required=False)
 
 
+# Of both commands too: what of θ₀ is trained, and the Fisher information of what came of it.
+_SPARSE = (
+    click.option(
+        "--sparse",
+        type=float,
+        metavar="K",
+        help="Lottery-ticket sparse fine-tuning: train the K parameters that move most, a share (0.05) "
+        "or a number; two phases of --max-steps or epochs each. [all weights]",
+    ),
+    click.option("--l1", type=float, help="With --sparse: weight λ of the pull towards θ₀. [off]"),
+    click.option(
+        "--freeze",
+        multiple=True,
+        type=click.Choice(["layer-norm", "output-embeddings"]),
+        help="Do not train these; output-embeddings are untied first. May be repeated. [trained]",
+    ),
+    click.option(
+        "--fisher",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Write fisher.safetensors, the diagonal Fisher information over N training rows or blocks "
+        "(1000 is usual). [off]",
+    ),
+)
+
+
 def _shared_options(batch: str, rate: str, evaluation: str) -> Callable:
     """Options of both commands; the arguments say what the default is and where it comes from."""
     options = (
@@ -75,6 +101,7 @@ def _shared_options(batch: str, rate: str, evaluation: str) -> Callable:
             help="Linear layers to adapt. [all of the model's body]",
         ),
         click.option("--merge-lora", **_FLAG, help="Save the adapter folded into a whole checkpoint. [off]"),
+        *_SPARSE,
         click.option(
             "--size",
             type=click.Choice(["base", "large"]),

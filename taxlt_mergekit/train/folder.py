@@ -28,6 +28,7 @@ STATE_FILE = "trainer_state.json"  # Trainer's name for it, which it writes last
 STAGING = ".being-saved"
 FINISHED = ("config.json", "adapter_config.json")
 DAMAGED = "damaged-"
+FIRST_PHASE = "phase-1"  # of a sparse run: what its first phase saves, until the run is finished
 WEIGHTS = ("model*.safetensors", "adapter_model*", "pytorch_model*")
 # What Trainer goes on without in silence: one file of each at least is in a whole checkpoint.
 NEEDED = {
@@ -256,7 +257,8 @@ def complete(folder: Path) -> None:
 
 def tidy(folder: Path) -> None:
     """Remove what a finished run no longer needs."""
-    for path in (folder / STAGING, *checkpoints(folder), *folder.glob(f"{DAMAGED}checkpoint-*")):
+    gone = (folder / STAGING, folder / FIRST_PHASE)
+    for path in (*gone, *checkpoints(folder), *folder.glob(f"{DAMAGED}checkpoint-*")):
         shutil.rmtree(path, ignore_errors=True)
         if path.exists():
             say(f"{path} could not be removed; nothing needs it any more")

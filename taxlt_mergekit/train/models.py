@@ -16,6 +16,7 @@ from taxlt_mergekit.evaluate.inputs import learned_positions, vocabulary_size
 from taxlt_mergekit.model_files import check_folder
 from taxlt_mergekit.paper import catalog
 from taxlt_mergekit.train.settings import LanguageSettings, Settings, TaskSettings
+from taxlt_mergekit.train.sparse.counted import freeze
 from taxlt_mergekit.train.text import file_sha256
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
@@ -109,7 +110,8 @@ def load_language_model(
         transformers.AutoModelForMaskedLM if objective.kind == "mlm" else transformers.AutoModelForCausalLM
     )
     choose_language(config, settings.model, settings.lang)
-    model, missing = _load(loader, settings.model, config)
+    model, new = _load(loader, settings.model, config)
+    missing = [key for key in new if not key.startswith(f"{model.base_model_prefix}.")]
     architecture = (config.architectures or ["unnamed"])[0]
     if missing and not settings.new_head:
         head = "masked-LM" if objective.kind == "mlm" else "causal"
@@ -121,11 +123,13 @@ def load_language_model(
     if settings.new_head and not missing:
         raise UserError(f"--new-head: model {settings.model} ({architecture}) has its head already")
     _check_fit(model, tokenizer, settings.block_size, "--block-size", settings.model)
-    return _prepare(model, settings, None), missing
+    return _prepare(model, settings, None, new), missing
 
 
-def load_classifier(settings: TaskSettings, config: Any, tokenizer: Any, labels: Sequence[str]) -> Any:
-    """The model with a sequence-classification head for `labels`, in float32; the head is new.
+def load_classifier(
+    settings: TaskSettings, config: Any, tokenizer: Any, labels: Sequence[str]
+) -> tuple[Any, list[str]]:
+    """The model with a sequence-classification head for `labels`, in float32, and the tensors that are new.
 
     Raises:
         UserError: the checkpoint is a classifier already, transformers has no such head for it, texts would
@@ -151,9 +155,9 @@ def load_classifier(settings: TaskSettings, config: Any, tokenizer: Any, labels:
     benchmarks = catalog.load().benchmarks.values()
     source = next((entry.source for entry in benchmarks if entry.task_vector == settings.task), None)
     choose_language(config, settings.model, source)
-    model, _ = _load(transformers.AutoModelForSequenceClassification, settings.model, config)
+    model, missing = _load(transformers.AutoModelForSequenceClassification, settings.model, config)
     _check_fit(model, tokenizer, settings.max_length, "--max-length", settings.model)
-    return _prepare(model, settings, "SEQ_CLS")
+    return _prepare(model, settings, "SEQ_CLS", missing), missing
 
 
 def choose_language(config: Any, name: str, lang: str | None) -> None:
@@ -191,7 +195,7 @@ def _load(loader: Any, name: str, config: Any) -> tuple[Any, list[str]]:
     prefix = f"{model.base_model_prefix}."
     if body := [key for key in missing if key.startswith(prefix) and ".pooler." not in key]:
         raise UserError(f"model {name} is incomplete: its checkpoint lacks {_some(body)}")
-    return model, [key for key in missing if not key.startswith(prefix)]
+    return model, missing
 
 
 def _from_pretrained(loader: Any, name: str, config: Any) -> tuple[Any, list[str], list[str]]:
@@ -221,20 +225,22 @@ def _check_fit(model: Any, tokenizer: Any, length: int, flag: str, name: str) ->
         raise UserError(f"{flag} {length}: {name} has positions for {positions} tokens at most")
 
 
-def _prepare(model: Any, settings: Settings, peft_task: str | None) -> Any:
+def _prepare(model: Any, settings: Settings, peft_task: str | None, fresh: Sequence[str]) -> Any:
     """Tie, untie, freeze, or put a peft adapter on."""
-    if settings.tie_embeddings is not None:
+    tie = False if "output-embeddings" in (settings.freeze or ()) else settings.tie_embeddings
+    if tie is not None:
         output = model.get_output_embeddings()
         if output is None:
             raise UserError("tie_embeddings: this model has no output embeddings to tie")
-        model.config.tie_word_embeddings = settings.tie_embeddings
-        if settings.tie_embeddings:
+        model.config.tie_word_embeddings = tie
+        if tie:
             model.tie_weights()
         else:
             output.weight = torch.nn.Parameter(output.weight.detach().clone())
     if settings.lora_rank is None:
         if settings.freeze_embeddings:
             model.get_input_embeddings().weight.requires_grad_(False)
+        freeze(model, settings.freeze or (), fresh)
         return model
     import peft
 
@@ -278,6 +284,16 @@ def count_parameters(model: Any) -> tuple[int, int]:
     """Parameters in all, and those that are trained."""
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     return sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
+
+
+def checkpoint_size(model: Any, optim: str) -> int:
+    """Bytes of one of Trainer's checkpoints: weights, and two moments of what is trained under AdamW."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    saved = trained if hasattr(model, "peft_config") else list(model.parameters())
+    size = sum(parameter.numel() * parameter.element_size() for parameter in saved)
+    if optim.startswith("adamw_torch"):
+        size += 2 * sum(parameter.numel() * parameter.element_size() for parameter in trained)
+    return size
 
 
 def has_bf16() -> bool:

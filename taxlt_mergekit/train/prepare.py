@@ -40,11 +40,11 @@ from taxlt_mergekit.train.settings import (
     model_size,
     split_batch,
 )
+from taxlt_mergekit.train.sparse.counted import Sparse, check_sparse, count
 from taxlt_mergekit.train.text import corpus_notes
 
 SEED = 42  # TrainingArguments' default
 EVALUATIONS = 20  # not in the paper: how often a language run is evaluated, over its whole length
-
 
 Predicted = Literal["mlm", "clm", "labels"]
 
@@ -63,6 +63,7 @@ class Plan:
         collator: Trainer's data collator.
         inputs: what identifies base model and data; a resumed run must have the same.
         facts: lines for the start and for the model card, as (what, value).
+        sparse: what is to be found in phase 1; None where all is trained, in one phase.
     """
 
     kind: Kind
@@ -76,6 +77,7 @@ class Plan:
     collator: Any
     inputs: dict[str, Any]
     facts: tuple[tuple[str, str], ...]
+    sparse: Sparse | None = None
 
     @property
     def output(self) -> Path:
@@ -92,6 +94,7 @@ def make_plan(settings: Settings, resume: bool) -> Plan:
     Raises:
         UserError: a mistake in the settings, the model, the corpora or the rows.
     """
+    check_sparse(settings)
     if isinstance(settings, LanguageSettings):
         return _language_plan(settings, resume)
     assert isinstance(settings, TaskSettings)
@@ -107,6 +110,7 @@ def _language_plan(settings: LanguageSettings, resume: bool) -> Plan:
     tokenizer = models.load_tokenizer(settings.model)
     seed = _begin(settings)
     model, fresh = models.load_language_model(settings, config, tokenizer, objective)
+    sparse = count(model, settings, fresh)
     size, why = _size(settings, config)
     batch = _batch(settings, LANGUAGE_BATCH_SIZE)
     values = _language_values(settings.arguments, size)
@@ -138,6 +142,7 @@ def _language_plan(settings: LanguageSettings, resume: bool) -> Plan:
         tokenizer=tokenizer,
         train=streams["training"],
         validation=streams["validation"],
+        sparse=sparse,
         collator=collator,
         inputs={
             "base_model": models.model_identity(settings.model, config),
@@ -153,6 +158,7 @@ def _language_plan(settings: LanguageSettings, resume: bool) -> Plan:
             *(("warning", text) for text in warnings),
             ("training text", f"{len(train):,} blocks of {settings.block_size} tokens"),
             ("validation text", f"{len(validation):,} blocks, {_validation_source(settings)}"),
+            *(sparse.facts if sparse else ()),
             ("steps", f"{steps:,}, evaluated every {arguments.eval_steps:,}"),
             ("batch", str(batch)),
             ("tokens", f"{tokens:,}, {passes:,.1f} passes over the text"),
@@ -184,11 +190,7 @@ def _look_at_folders(output: str, resume: bool, corpora: Sequence[str] | None = 
 
 
 def _check_room(model: Any, arguments: TrainingArguments, steps: int) -> None:
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    saved = trained if hasattr(model, "peft_config") else list(model.parameters())
-    size = sum(parameter.numel() * parameter.element_size() for parameter in saved)
-    if str(getattr(arguments.optim, "value", arguments.optim)).startswith("adamw_torch"):
-        size += 2 * sum(parameter.numel() * parameter.element_size() for parameter in trained)
+    size = models.checkpoint_size(model, str(getattr(arguments.optim, "value", arguments.optim)))
     counted = arguments.save_strategy == "steps" and arguments.save_steps >= 1
     saves = math.ceil(steps / arguments.save_steps) if counted else 1
     check_room(Path(arguments.output_dir), size, saves, arguments.save_total_limit)
@@ -217,18 +219,14 @@ def _language_steps(
     if steps < 0:
         steps = math.ceil(arguments.num_train_epochs * blocks / batch.total)
         if "eval_steps" not in given:
-            changed = _evaluated_every(max(1, steps // EVALUATIONS))
+            changed = dict.fromkeys(("eval_steps", "save_steps"), max(1, steps // EVALUATIONS))
     logging = given.get("logging_steps", max(1, min(100, steps // EVALUATIONS)))
     return {"max_steps": steps, "logging_steps": logging, **changed, **_short_run(arguments, steps)}
 
 
-def _evaluated_every(steps: int) -> dict[str, int]:
-    return {"eval_steps": steps, "save_steps": steps}
-
-
 def _short_run(arguments: TrainingArguments, steps: int) -> dict[str, int]:
     """A run that is shorter than the steps between evaluations is evaluated once, at its end."""
-    return _evaluated_every(steps) if arguments.eval_steps > steps else {}
+    return dict.fromkeys(("eval_steps", "save_steps"), steps) if arguments.eval_steps > steps else {}
 
 
 def _task_plan(settings: TaskSettings, resume: bool) -> Plan:
@@ -258,7 +256,8 @@ def _task_plan(settings: TaskSettings, resume: bool) -> Plan:
         parts, left_out = tokenise(corpus, tokenizer, settings.max_length, segments)
     unknown = check_unknown(parts["train"], tokenizer, corpus.name, settings.model)
     seed = _begin(settings)
-    model = models.load_classifier(settings, config, tokenizer, corpus.labels)
+    model, fresh = models.load_classifier(settings, config, tokenizer, corpus.labels)
+    sparse = count(model, settings, fresh)
     epoch = math.ceil(len(parts["train"]) / batch.total)
     steps = arguments.max_steps if arguments.max_steps > 0 else math.ceil(arguments.num_train_epochs * epoch)
     arguments = training_arguments(values | _short_run(arguments, steps), output, batch, language=False)
@@ -274,6 +273,7 @@ def _task_plan(settings: TaskSettings, resume: bool) -> Plan:
         tokenizer=tokenizer,
         train=parts["train"],
         validation=parts["validation"],
+        sparse=sparse,
         collator=DataCollatorWithPadding(tokenizer),
         inputs={
             "base_model": models.model_identity(settings.model, config),
@@ -292,6 +292,7 @@ def _task_plan(settings: TaskSettings, resume: bool) -> Plan:
             *(("warning", text) for text in corpus.warnings + left_out + unknown),
             ("settings of", f"{column.source}, XLM-R {size} ({why})"),
             ("rows", f"{len(corpus.train):,} for training, {len(corpus.validation):,} for validation"),
+            *(sparse.facts if sparse else ()),
             ("steps", f"{steps:,}, {steps / epoch:.3g} epochs, evaluated every {arguments.eval_steps:,}"),
             ("batch", str(batch)),
             ("tokens", f"about {steps * batch.total * length:,.0f}, {length:.0f} a row"),
@@ -318,7 +319,6 @@ def _begin(settings: Settings) -> int:
 
 
 def _size(settings: Settings, config: Any) -> tuple[Size, str]:
-    """Whose settings of the paper are taken, and why."""
     return (settings.size, "--size") if settings.size else model_size(settings.model, config)
 
 

@@ -1,10 +1,13 @@
 """A training run: started, stopped, resumed, and left as a folder that recipes name."""
 
 import contextlib
+import copy
+import gc
 import math
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 import transformers
@@ -13,9 +16,14 @@ from transformers.trainer_callback import TrainerState
 from taxlt_mergekit.errors import UserError
 from taxlt_mergekit.train import card, folder
 from taxlt_mergekit.train.console import Lines, StopOnSignal, duration, is_main, perplexity, say
+from taxlt_mergekit.train.fisher.file import FISHER_FILE, write_fisher
 from taxlt_mergekit.train.models import count_parameters
 from taxlt_mergekit.train.prepare import Plan
 from taxlt_mergekit.train.settings import check_same_run, write_settings
+from taxlt_mergekit.train.sparse.counted import Sparse, chosen_from
+from taxlt_mergekit.train.sparse.hold import HoldOthers, PullToStart
+from taxlt_mergekit.train.sparse.selection import count_moved, most_moved
+from taxlt_mergekit.train.sparse.ticket import TICKET_FILE, Ticket
 from taxlt_mergekit.train.trainer import VectorTrainer, make_trainer, no_number
 
 
@@ -45,15 +53,75 @@ def carry_out(plan: Plan, resume: bool) -> None:
         torch.distributed.barrier()  # every process has looked at the folder before one writes to it
     stop, lines = StopOnSignal(), Lines()
     with folder.clear_errors(plan.output):
-        trainer = make_trainer(plan, [stop, lines])
+        trainer, hold = None, None
+        if plan.sparse is None:
+            trainer = make_trainer(plan, [stop, lines])
         if is_main() and found == "nothing":
             plan.output.mkdir(parents=True, exist_ok=True)
             write_settings(plan.output, plan.kind, plan.settings, record)
+        if plan.sparse is not None:
+            ticket = first_phase(plan, plan.sparse, stop, lines)
+            trainer, hold = second_phase(plan, plan.sparse, ticket, stop, lines)
+            plan = replace(plan, facts=(*plan.facts, ("phase 1", ticket.kept)))
+        assert trainer is not None
         if not restore_trained(trainer, plan):
             train(trainer, plan, stop, lines)
+        if hold is not None:
+            hold.release()
         finish(trainer, plan)
     if repository:
         folder.upload(plan.output, repository, plan.settings.arguments)
+
+
+def first_phase(plan: Plan, sparse: Sparse, stop: StopOnSignal, lines: Lines) -> Ticket:
+    """Phase 1 of a sparse run, on a copy of θ₀ in a folder of its own; or what an earlier run left of it.
+
+    The best checkpoint decides, as in the authors' code, and as in phase 2.
+
+    Raises:
+        UserError: fewer than K parameters moved; and as `train`.
+        SystemExit: a signal came.
+    """
+    arguments = copy.copy(plan.arguments)
+    arguments.output_dir = str(plan.output / folder.FIRST_PHASE)
+    first = replace(plan, model=copy.deepcopy(plan.model), arguments=arguments)
+    file = first.output / TICKET_FILE
+    if not file.is_file():
+        say("phase 1 of 2: all parameters are trained")
+        with folder.clear_errors(first.output):
+            trainer = make_trainer(first, [stop, lines])
+            starts, ends = (chosen_from(model, sparse.names) for model in (plan.model, first.model))
+            if plan.settings.l1 is not None:
+                trainer.add_callback(PullToStart(ends, starts, plan.settings.l1))
+            if not restore_trained(trainer, first):
+                train(trainer, first, stop, lines)
+            if (moved := count_moved(starts, ends)) < sparse.k:
+                raise UserError(
+                    f"--sparse: {moved:,} parameters moved in phase 1, fewer than K = {sparse.k:,}; "
+                    f"choose another --output and a --sparse of {moved} or less"
+                )
+            if is_main():
+                Ticket(most_moved(starts, ends, sparse.k), kept_step(trainer, plan)).save(file)
+            trainer.accelerator.wait_for_everyone()
+    if is_main():
+        folder.tidy(first.output)
+    gc.collect()  # the trainer and its model refer to each other
+    return Ticket.load(file, sparse.k)
+
+
+def second_phase(
+    plan: Plan, sparse: Sparse, ticket: Ticket, stop: StopOnSignal, lines: Lines
+) -> tuple[VectorTrainer, HoldOthers]:
+    """A trainer of θ₀ that trains the selected parameters (and a fresh head), and what holds it to them."""
+    say(f"phase 2 of 2: {sparse.k:,} parameters are trained, from θ₀ again ({ticket.kept})")
+    trainer = make_trainer(plan, [stop, lines])
+    parameters = chosen_from(plan.model, sparse.names)
+    hold = HoldOthers(parameters, ticket.selected)
+    trainer.add_callback(hold)
+    if plan.settings.l1 is not None:
+        starts = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+        trainer.add_callback(PullToStart(parameters, starts, plan.settings.l1))
+    return trainer, hold
 
 
 def announce(plan: Plan) -> None:
@@ -147,18 +215,27 @@ def finish(trainer: VectorTrainer, plan: Plan) -> None:
     if not is_main():
         return
     (staging / "training_args.bin").unlink(missing_ok=True)  # a pickle; the settings file says it all
+    if plan.settings.fisher is not None:
+        rows = write_fisher(trainer, plan, staging, plan.settings.fisher)
+        plan = replace(plan, facts=(*plan.facts, ("Fisher", f"{FISHER_FILE}, over {rows:,} examples")))
     text = card.write(plan, state.log_history, state.best_metric)
     (staging / "README.md").write_text(text, encoding="utf-8")
     folder.complete(plan.output)
+    say(kept_step(trainer, plan))
+    say(f"saved in {plan.settings.output}")
+
+
+def kept_step(trainer: VectorTrainer, plan: Plan) -> str:
+    """Which step's checkpoint is kept, and how good it is."""
+    state = trainer.state
     best = f"step {state.best_global_step:,}" if state.best_global_step else "the best step"
-    metric = plan.arguments.metric_for_best_model.removeprefix("eval_")
+    metric = str(plan.arguments.metric_for_best_model).removeprefix("eval_")
     value = (
         f"perplexity {perplexity(state.best_metric):.4g}"
         if metric == "loss"
         else f"{metric} {state.best_metric:.4g}"
     )
-    say(f"kept {best} of {state.global_step:,}: validation {value}")
-    say(f"saved in {plan.settings.output}")
+    return f"kept {best} of {state.global_step:,}: validation {value}"
 
 
 @contextlib.contextmanager

@@ -76,6 +76,10 @@ class Settings(BaseModel):
     lora_alpha: float | None = Field(None, gt=0)
     lora_target_modules: list[str] | None = Field(None, min_length=1)
     merge_lora: bool = False
+    sparse: int | float | None = Field(None, gt=0)
+    l1: float | None = Field(None, gt=0)
+    freeze: list[Literal["layer-norm", "output-embeddings"]] | None = Field(None, min_length=1)
+    fisher: int | None = Field(None, ge=1)
     early_stopping_patience: int | None = Field(None, ge=1)
     # Fields of TrainingArguments that the user or the paper set.
     arguments: dict[str, Any] = {}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from taxlt_mergekit.merge import arithmetic
 from taxlt_mergekit.merge.arithmetic import Term, combine, vector_chunks
 from taxlt_mergekit.merge.cutoffs import global_cutoffs
-from taxlt_mergekit.merge.sparsity import (
+from taxlt_mergekit.sparsity import (
     Cutoff,
     Kth,
     NotFiniteError,
