@@ -132,7 +132,7 @@ def test_the_report_reads_its_results(finished, tmp_path):
     folder, _ = finished
     done = console("taxlt", "report", folder / "results", "--select-per", "language", "--output", tmp_path)
     assert done.code == 0, done.stderr
-    assert "qto" in done.stdout
+    assert "QTO" in done.stdout
     assert len(read_cells(folder / "results")) > 80
 
 

@@ -149,7 +149,7 @@ def test_the_explicit_road():
 
 def test_importing_our_modules_before_the_host():
     script = (
-        "import taxlt_mergekit.merge.method\n"
+        "import taxlt_mergekit.merge.methods.table\n"
         "from mergekit import merge_methods\n"
         "print(merge_methods.get('xlt_additive').spec.name)"
     )
