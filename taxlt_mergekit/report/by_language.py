@@ -11,7 +11,7 @@ from taxlt_mergekit.cells.store import Documents, Parameters
 from taxlt_mergekit.paper import catalog
 from taxlt_mergekit.paper.catalog import Split
 from taxlt_mergekit.paper.tables import printed_mean, printed_score
-from taxlt_mergekit.paper.variants import MODEL, TABLE_NAMES, table_name_of
+from taxlt_mergekit.paper.variants import MODEL, TABLE_NAMES, is_of_another_method, table_name_of
 from taxlt_mergekit.report import bootstrap
 from taxlt_mergekit.report.study import Options, Study
 from taxlt_mergekit.report.tables import (
@@ -59,7 +59,8 @@ def by_language(study: Study, options: Options) -> list[Block]:
     lines = [
         line
         for variant in study.variants
-        for sparse in (False, True)
+        # A density is the paper's question for its own methods; another's has it as one more parameter.
+        for sparse in ((None,) if is_of_another_method(variant) else (False, True))
         if (line := _line(study, variant, split, sparse, options, notes))
     ]
     inside, outside = study.columns(line.scores for line in lines)
@@ -75,7 +76,7 @@ def by_language(study: Study, options: Options) -> list[Block]:
 
 
 def _line(
-    study: Study, variant: str, split: Split, sparse: bool, options: Options, notes: list[str]
+    study: Study, variant: str, split: Split, sparse: bool | None, options: Options, notes: list[str]
 ) -> Line | None:
     shown = study.grid(variant, split, sparse)
     dense_shown = bool(study.grid(variant, split, sparse=False))

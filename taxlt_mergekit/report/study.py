@@ -124,7 +124,7 @@ class Study:
         }
         return {p: row for p, row in inside.items() if row}
 
-    def best(self, variant: str, sparse: bool) -> Parameters | None:
+    def best(self, variant: str, sparse: bool | None) -> Parameters | None:
         """The parameters with the best average validation score over the languages (section 3).
 
         None where no parameters were scored on the validation data of every language.
@@ -137,7 +137,7 @@ class Study:
         return self.columns(full.values())[0]
 
     def choose(
-        self, variant: str, sparse: bool, columns: Iterable[str], per_language: bool
+        self, variant: str, sparse: bool | None, columns: Iterable[str], per_language: bool
     ) -> dict[str, Parameters]:
         """Language -> the parameters with the best validation score, of all together or of each."""
         scores = self.grid(variant, "dev", sparse)
