@@ -51,6 +51,15 @@ class FisherMerge(CheckpointMethod):
             contract=InputContract(base=BasePolicy.IGNORED, min_inputs=2),
         )
 
+    def check_model(self, model: str, role: str, settings: Mapping[str, Any]) -> None:
+        weight = settings.get("weight", 1.0)
+        if isinstance(weight, int | float):  # filters and gradients are known tensor by tensor
+            self._check_weight(model, weight)
+
+    def _check_weight(self, model: Hashable, weight: float) -> None:
+        if weight < 0:
+            raise UserError(f"{model}: weight must be at least 0, not {weight:g} ({self.spec.name})")
+
     def check_roles(self, roles: Mapping[Hashable, str], base: Hashable | None) -> None:
         if len(roles) < 2:
             raise UserError(f"{self.spec.name}: averages two models or more, not {len(roles)}")
@@ -95,8 +104,7 @@ class FisherMerge(CheckpointMethod):
         weighed = []
         for entry in group.entries:
             weight = parameters["weight"][entry.id]
-            if weight < 0:
-                raise UserError(f"{entry.id}: weight must be at least 0, not {weight:g} ({self.spec.name})")
+            self._check_weight(entry.id, weight)
             folder, name = places[entry.id]
             fisher = _read(folder, name, entry.tensor)
             weighed.append(Weighed(entry.tensor, weight, fisher))

@@ -1,4 +1,4 @@
-"""Every method of mergekit with roles: its own kernel bit for bit on the body, the task model's head as it is."""
+"""Every method of mergekit with roles: its kernel bit for bit on the body, the task model's head as it is."""
 
 from pathlib import Path
 
@@ -119,7 +119,7 @@ def test_classifiers_keep_their_head_and_the_body_is_the_kernels(family, tmp_pat
 
 
 def test_bit_for_bit_what_mergekit_gives_where_it_can(tmp_path):
-    """On checkpoints of one architecture; random methods draw in another order (the test above has their kernels)."""
+    """On checkpoints of one architecture. Random methods draw in another order: above are their kernels."""
     folder = build(tmp_path / "models", "llama")
     names = [name for name in STOCK if name not in RANDOM]
     documents = [document(folder, name, roles) for name in names for roles in (True, False)]
