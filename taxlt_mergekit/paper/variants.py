@@ -63,8 +63,8 @@ TABLE_NAMES: dict[str, str] = {
     "sft": "SFT",
     "tlr_adapters": "TLR ADAPTERS",
 }
-# Variants of equation 2 or 3 under another merge method: `ties_plus_tgt`. Task models alone: `linear_model`.
-_OTHER_METHOD = re.compile(rf"(.+)_({'|'.join(sorted((*VARIANTS, MODEL), key=len, reverse=True))})")
+# Another merge method: `xlt_ties_plus_tgt`; of task models alone, `xlt_linear_model`.
+_OTHER_METHOD = re.compile(rf"xlt_(.+?)_({'|'.join(sorted((*VARIANTS, MODEL), key=len, reverse=True))})")
 _RECIPE_STEM = re.compile(rf"(?:(.+?)_)?({'|'.join(sorted(VARIANTS, key=len, reverse=True))})")
 
 
@@ -89,7 +89,7 @@ def variant_of(merge_method: str, roles: Collection[str]) -> str | None:
     """The variant of a recipe with language vectors of these roles, or None where it has no name.
 
     The paper's key for its methods; for another `xlt_` method its name before the key of the paper's variant
-    with vectors of these roles, all of them added: `ties_plus_tgt`.
+    with vectors of these roles, all of them added: `xlt_ties_plus_tgt`.
     """
     of_languages = set(roles) & set(_ABBREVIATIONS)
     of_paper = {variant.merge_method for variant in VARIANTS.values()}
@@ -99,7 +99,7 @@ def variant_of(merge_method: str, roles: Collection[str]) -> str | None:
         return keys[0] if keys else None
     if not merge_method.startswith("xlt_"):
         return None
-    return f"{merge_method.removeprefix('xlt_')}_{keys[0] if keys else MODEL}"
+    return f"{merge_method}_{keys[0] if keys else MODEL}"
 
 
 def split_recipe_name(stem: str) -> tuple[str | None, str] | None:

@@ -90,7 +90,8 @@ def read_recipe(path: Path, tasks: str | None = None, test_tasks: str | None = N
     """Read a recipe and find its tasks: from the catalog by its name, or from what the user says.
 
     Args:
-        path: `<language>_<variant>.yml`, as `taxlt recipes` names them, or any other name with `tasks`.
+        path: `<language>_<variant>.yml`, as `taxlt recipes` names them, or any other name with `tasks`. What
+            stands between dots (`quy_plus_tgt.ties.yml`) tells recipes of one language and variant apart.
         tasks: validation tasks, comma-separated; `{language}` stands for the recipe's language.
         test_tasks: the same for test tasks.
 
@@ -115,7 +116,7 @@ def read_recipe(path: Path, tasks: str | None = None, test_tasks: str | None = N
     } - {"task"}
     if not roles and METHODS[config.merge_method].needs_language:
         raise UserError(f"{path}: has no language vector, so there is no scaling factor to vary")
-    subject, _ = split_recipe_name(path.stem) or (None, "")
+    subject, _ = split_recipe_name(path.name.partition(".")[0]) or (None, "")
     benchmark, language = catalog.recipe_subject(subject) if subject else (None, None)
     dev, test = _known_tasks(benchmark, language)
     return Recipe(

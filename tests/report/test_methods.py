@@ -9,13 +9,14 @@ from tests.helpers.cells import make_cell
 
 
 def test_names():
-    assert variant_of("xlt_dare_ties", ["task", "target"]) == "dare_ties_plus_tgt"
-    assert variant_of("xlt_sce", ["source", "target"]) == "sce_plus_src_plus_tgt"
-    assert variant_of("xlt_linear", ["task", "task"]) == "linear_model"
+    assert variant_of("xlt_dare_ties", ["task", "target"]) == "xlt_dare_ties_plus_tgt"
+    assert variant_of("xlt_sce", ["source", "target"]) == "xlt_sce_plus_src_plus_tgt"
+    assert variant_of("xlt_linear", ["task", "task"]) == "xlt_linear_model"
     assert variant_of("xlt_analogy", ["target"]) is None and variant_of("ties", ["target"]) is None
-    assert table_name_of("dare_ties_plus_tgt") == "DARE TIES, +TGT"
-    assert table_name_of("linear_model") == "LINEAR, MODEL"
-    assert table_name_of("plus_tgt") == "MODEL + TGT" and table_name_of("my_model_2") == "my_model_2"
+    assert table_name_of("xlt_dare_ties_plus_tgt") == "DARE TIES, +TGT"
+    assert table_name_of("xlt_sce_plus_src_plus_tgt") == "SCE, +SRC+TGT"
+    assert table_name_of("xlt_linear_model") == "LINEAR, MODEL"
+    assert table_name_of("plus_tgt") == "MODEL + TGT" and table_name_of("jav_plus_tgt") == "jav_plus_tgt"
 
 
 def test_a_method_has_one_row_whatever_density_was_chosen():
@@ -27,9 +28,9 @@ def test_a_method_has_one_row_whatever_density_was_chosen():
         for density in (0.2, 1.0):
             point = Parameters(target_weight=0.5, density=density)
             score = 0.6 if density == best else 0.4
-            cells.append(cell(code, "ties_plus_tgt", "dev", point, score))
+            cells.append(cell(code, "xlt_ties_plus_tgt", "dev", point, score))
             if density == best:
-                cells.append(cell(code, "ties_plus_tgt", "test", point, score))
+                cells.append(cell(code, "xlt_ties_plus_tgt", "test", point, score))
     (study,) = studies(cells)
     blocks = by_language(study, Options(per_language=True, resamples=50))
     scores, differences = (block for block in blocks if isinstance(block, Table))

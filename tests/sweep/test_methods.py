@@ -35,7 +35,7 @@ def test_cells_agree_with_the_commands(method, project, lm_eval, tmp_path):
     done = sweep(project, path, *grid, "--output", "results", "--test", "--batch-size", 8)
     assert done.code == 0, done.stderr
     cells = [cell for cell in read_cells(project / "results") if cell.variant != "model"]
-    assert {cell.variant for cell in cells} == {f"{method.removeprefix('xlt_')}_plus_tgt"}
+    assert {cell.variant for cell in cells} == {f"{method}_plus_tgt"}
     assert len(cells) == 4 + 1 and len({cell.documents.prediction for cell in cells}) >= 4
     assert all(cell.parameters.select is None and cell.parameters.scope is None for cell in cells)
     (chosen,) = (cell for cell in cells if cell.split == "test")
@@ -56,7 +56,7 @@ def test_methods_without_a_weight_and_task_models_alone_have_one_point(project, 
     for file in (project / TASK["model"]).iterdir():
         (second / file.name).write_bytes(file.read_bytes())
     write(project, "soup", "xlt_linear", [TASK, TASK | {"model": "vectors/base/task/second"}])
-    for folder, variant in (("sce", "sce_plus_tgt"), ("soup", "linear_model")):
+    for folder, variant in (("sce", "xlt_sce_plus_tgt"), ("soup", "xlt_linear_model")):
         done = sweep(project, f"{folder}/mad_plus_tgt.yml", "--output", folder + "-out", "--batch-size", 8)
         assert done.code == 0, done.stderr
         model, cell = read_cells(project / f"{folder}-out")
