@@ -2,8 +2,8 @@
 
     python experiments/methods/run.py --output methods-8 --seed 1 --seeds 8
 
-makes a world a seed (`taxlt demo`) where OUTPUT has none, sweeps +TGT recipes of all methods in it, chooses for
-each method the point with the best mean over seeds and languages, tests that point on every seed, and has
+makes a world a seed (`taxlt demo`) where OUTPUT has none, sweeps +TGT recipes of all methods in it, chooses
+for each method the point with the best mean over seeds and languages, tests that point on every seed, and has
 `taxlt report` write the table with its intervals to OUTPUT/report. Started again it goes on where it was.
 """
 

@@ -11,9 +11,9 @@ from taxlt_mergekit.cells.store import Documents, Parameters
 from taxlt_mergekit.paper import catalog
 from taxlt_mergekit.paper.catalog import Split
 from taxlt_mergekit.paper.tables import printed_mean, printed_score
-from taxlt_mergekit.paper.variants import MODEL, TABLE_NAMES, is_of_another_method, table_name_of
+from taxlt_mergekit.paper.variants import MODEL, TABLE_NAMES, table_name_of
 from taxlt_mergekit.report import bootstrap
-from taxlt_mergekit.report.study import Options, Study
+from taxlt_mergekit.report.study import Options, Study, dense_part
 from taxlt_mergekit.report.tables import (
     Block,
     Difference,
@@ -59,8 +59,7 @@ def by_language(study: Study, options: Options) -> list[Block]:
     lines = [
         line
         for variant in study.variants
-        # A density is the paper's question for its own methods; another's has it as one more parameter.
-        for sparse in ((None,) if is_of_another_method(variant) else (False, True))
+        for sparse in ((None,) if dense_part(variant) is None else (False, True))
         if (line := _line(study, variant, split, sparse, options, notes))
     ]
     inside, outside = study.columns(line.scores for line in lines)
