@@ -58,7 +58,9 @@ _SETTINGS = frozenset(
         "video_preprocessor_config.json",
     }
 )
-_OWN = frozenset({"README.md", "adapter_config.json", "config.json", "mergekit_config.yml"})
+# Diagonal of the model's Fisher information: about its weights, not a set of them, and of no other model.
+FISHER_FILE = "fisher.safetensors"
+_OWN = frozenset({"README.md", "adapter_config.json", "config.json", FISHER_FILE, "mergekit_config.yml"})
 _WEIGHTS = re.compile(
     r"((model|adapter_model|consolidated)\b.*\.safetensors|(pytorch_model|adapter_model)\b.*\.bin)(\.index\.json)?"
 )

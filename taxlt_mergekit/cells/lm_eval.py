@@ -15,7 +15,9 @@ from taxlt_mergekit.cells.store import Cell, Coverage, Documents, Parameters
 from taxlt_mergekit.errors import translated
 from taxlt_mergekit.paper import catalog
 from taxlt_mergekit.paper.catalog import Split, hub_id, known_tasks, size_of
-from taxlt_mergekit.paper.variants import MODEL, split_recipe_name, variant_of
+from taxlt_mergekit.paper.variants import MODEL, VARIANTS, split_recipe_name, variant_of
+
+_OF_PAPER = {variant.merge_method for variant in VARIANTS.values()}
 
 # lm-eval puts the time of the run at the end of the names of its files.
 DATED = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)\.json$")
@@ -202,27 +204,30 @@ def _described(recipe: Any) -> tuple[str, str, Parameters, list[str]] | None:
     try:
         weights: dict[str, set[float]] = {"source": set(), "target": set()}
         densities: set[float] = set()
-        targets = []
+        targets, roles = [], []
         for entry in recipe["models"]:
             parameters = entry.get("parameters") or {}
             if parameters.get("role") in weights:
-                weights[parameters["role"]].add(float(parameters["weight"]))
+                roles.append(parameters["role"])
+                if recipe["merge_method"] in _OF_PAPER or "weight" in parameters:
+                    weights[parameters["role"]].add(float(parameters["weight"]))
                 densities.add(float(parameters.get("density", 1.0)))
                 targets += [str(entry["model"])] if parameters["role"] == "target" else []
-        variant = variant_of(recipe["merge_method"], [role for role, values in weights.items() if values])
+        variant = variant_of(recipe["merge_method"], roles)
         if variant is None or any(len(values) > 1 for values in (*weights.values(), densities)):
             return None
         shared = recipe.get("parameters") or {}
-        sparse = densities != {1.0}
+        sparse = densities - {1.0} != set()
+        of_paper = sparse and recipe["merge_method"] in _OF_PAPER
         return (
             variant,
-            str(recipe["base_model"]),
+            str(recipe.get("base_model") or ""),
             Parameters(
                 source_weight=next(iter(weights["source"]), None),
                 target_weight=next(iter(weights["target"]), None),
                 density=densities.pop() if sparse else None,
-                select=shared.get("select", "top") if sparse else None,
-                scope=shared.get("scope", "global") if sparse else None,
+                select=shared.get("select", "top") if of_paper else None,
+                scope=shared.get("scope", "global") if of_paper else None,
             ),
             targets,
         )

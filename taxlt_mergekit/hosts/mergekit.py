@@ -12,8 +12,8 @@ from typing import Any
 
 
 def add_merge_methods(_registry: ModuleType) -> None:
-    """mergekit.merge_methods.registry: `xlt_additive` and `xlt_analogy`, which register themselves."""
-    import taxlt_mergekit.merge.method  # noqa: F401
+    """mergekit.merge_methods.registry: all methods, which register themselves."""
+    import taxlt_mergekit.merge.methods.table  # noqa: F401
 
 
 def complete_run_merge(host: Any) -> None:
@@ -58,7 +58,7 @@ def complete_run_merge(host: Any) -> None:
 
 
 def _is_ours(config: Any) -> bool:
-    from taxlt_mergekit.merge.method import METHODS
+    from taxlt_mergekit.merge.methods.table import METHODS
 
     return config.merge_method in METHODS
 

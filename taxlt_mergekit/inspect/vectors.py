@@ -9,7 +9,7 @@ from mergekit.options import MergeOptions
 
 from taxlt_mergekit.errors import UserError
 from taxlt_mergekit.inspect.facts import Facts, measure
-from taxlt_mergekit.merge.method import refuse_non_finite
+from taxlt_mergekit.merge.methods.base import refuse_non_finite
 from taxlt_mergekit.merge.plan import Given, VectorPlanner, loads
 from taxlt_mergekit.merge.run import prepare
 from taxlt_mergekit.sweep.recipe import parse_recipe

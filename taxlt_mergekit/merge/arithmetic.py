@@ -14,6 +14,9 @@ from torch import Tensor
 
 from taxlt_mergekit.sparsity import Cutoff, keep_
 
+# A Fisher information that float32 cannot divide by without loss.
+UNKNOWN = 1e-30
+
 # Entries a step and thread: 512 kB of float32 stay in a core's own cache.
 _CPU_CHUNK = 1 << 17
 # torch divides no loop of this size among threads.
@@ -136,6 +139,71 @@ def combine(
         if sum_buffer is not None:
             flat_out[part] = total
     return out, squares
+
+
+@torch.no_grad()
+def squared_norms(base: Tensor, checkpoints: Sequence[Tensor]) -> list[float]:
+    """‖θ₀‖², ‖τ₁‖², …, as `combine` has them; one that is not finite tells of a NaN or an infinity."""
+    work = work_dtype([base, *checkpoints])
+    flat, flats = base.reshape(-1), [checkpoint.reshape(-1) for checkpoint in checkpoints]
+    squares = [0.0] * (1 + len(flats))
+    buffer: Tensor | None = None
+    for part in chunks(base.numel(), base.device):
+        if buffer is None:
+            buffer = torch.empty(part.stop - part.start, dtype=work, device=base.device)
+        squares[0] += _square(flat[part], work)
+        for i, checkpoint in enumerate(flats, start=1):
+            delta = _subtract(checkpoint[part], flat[part], buffer[: part.stop - part.start])
+            squares[i] += _square(delta, work)
+    return squares
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """A model's tensor, its λ, and how much the model knows of each entry.
+
+    Attributes:
+        fisher: diagonal of the Fisher information, of the tensor's shape, not negative.
+    """
+
+    checkpoint: Tensor
+    weight: float
+    fisher: Tensor
+
+
+@torch.no_grad()
+def fisher_mean(
+    models: Sequence[Weighed], *, dtype: torch.dtype | None = None, out: Tensor | None = None
+) -> Tensor:
+    """θ' = Σ λᵢ Fᵢ θᵢ / Σ λᵢ Fᵢ (Matena and Raffel 2022, equation 2), for one tensor.
+
+    Where no model knows anything of an entry, Σ λᵢ Fᵢ ≤ `UNKNOWN`, it is the plain mean Σ λᵢ θᵢ / Σ λᵢ. Sums
+    are taken in float32 (float64 where an input is) and rounded once, to `dtype`.
+
+    Args:
+        models: one or more, with λ ≥ 0 and not all 0.
+        dtype: the result's type; that of the first checkpoint by default.
+        out: a contiguous tensor to write to; its type is then the result's.
+    """
+    first = models[0].checkpoint
+    if out is None:
+        out = torch.empty(first.shape, dtype=dtype or first.dtype, device=first.device)
+    work = work_dtype([model.checkpoint for model in models])
+    total = sum(model.weight for model in models)
+    flat_out = out.view(-1)
+    flats = [(m.checkpoint.reshape(-1), m.weight, m.fisher.reshape(-1)) for m in models]
+    for part in chunks(first.numel(), first.device):
+        known = torch.zeros(part.stop - part.start, dtype=work, device=first.device)
+        for _, weight, fisher in flats:
+            known.add_(fisher[part], alpha=weight)
+        unknown = known <= UNKNOWN
+        known.masked_fill_(unknown, total)
+        mean = torch.zeros_like(known)
+        for checkpoint, weight, fisher in flats:
+            share = fisher[part].to(work).masked_fill(unknown, 1.0).mul_(weight).div_(known)
+            mean.addcmul_(share, checkpoint[part].to(work))
+        flat_out[part] = mean
+    return out
 
 
 def norm_ratio(vector_square: float, base_square: float) -> float:

@@ -30,8 +30,9 @@ class Layout:
 
     Attributes:
         architecture: mergekit's description of the output, in a fixed order.
-        merged: tensors that θ₀ has too.
-        head: tensors of the task model alone.
+        merged: tensors that θ₀ has too, or that all models have.
+        head: tensors of the task model alone, which are copied.
+        averaged: those of the head that several task models have, which are merged among them.
         sources: model → tensor of the output → the name under which that model has it, if it has it.
     """
 
@@ -39,6 +40,7 @@ class Layout:
     merged: frozenset[str]
     head: list[str]
     sources: dict[ModelReference, dict[str, str]]
+    averaged: frozenset[str] = frozenset()
 
     def zero(self) -> dict[ModelReference, list[str]]:
         """Language models that lack merged tensors, where their vector counts as zero."""
@@ -46,8 +48,14 @@ class Layout:
         return {model: names for model, names in lacking.items() if names}
 
 
-def output_layout(cast: Cast, checkpoints: dict[ModelReference, Checkpoint]) -> Layout:
+def output_layout(
+    cast: Cast, checkpoints: dict[ModelReference, Checkpoint], body_of_all: bool = False
+) -> Layout:
     """List the output's tensors and where each comes from.
+
+    Args:
+        body_of_all: merged is what all models have; else what θ₀ and the task model have, and the vector of
+            a language model that lacks one of these counts as zero there.
 
     Raises:
         UserError: a tensor of the body is missing somewhere, so that something would be dropped.
@@ -67,19 +75,74 @@ def output_layout(cast: Cast, checkpoints: dict[ModelReference, Checkpoint]) -> 
     merged = frozenset(n for n in owned & sources[cast.base].keys() if task.headers[n].floating)
     if not merged:
         raise UserError(
-            f"{cast.task}: shares no tensor with base_model {cast.base}, which has neither "
+            f"{cast.task}: shares no tensor with {cast.shown_base}, which has neither "
             f"{min(task.headers)} nor any other of them; there is nothing to merge"
         )
     head = sorted(task.headers.keys() - merged)
     if missing := _expected(base, task, {name for name in head if name not in sources[cast.base]}):
         raise UserError(
-            f"{cast.base}: base_model ({base.architecture}) has no tensor {missing[0]}, which is part of the "
-            f"body of {cast.task} ({task.architecture}); the two do not share one starting point"
+            f"{cast.base}: {'base_model ' * cast.names_base}({base.architecture}) has no tensor "
+            f"{missing[0]}, which is part of the body of {cast.task} ({task.architecture}); the two do not "
+            "share one starting point"
         )
     for model in cast.roles:
         if model != cast.task:
             _check_language_model(checkpoints[model], base, task, merged - sources[model].keys())
-    return Layout(_architecture(task), merged, head, sources)
+    if body_of_all:
+        merged = merged.intersection(*(sources[model] for model in cast.models))
+        head = sorted(task.headers.keys() - merged)
+    averaged = _averaged_head(cast, checkpoints, head, sources)
+    head = [name for name in head if name not in averaged]
+    return Layout(_architecture(task), merged, head, sources, averaged)
+
+
+def _averaged_head(
+    cast: Cast,
+    checkpoints: dict[ModelReference, Checkpoint],
+    head: list[str],
+    sources: dict[ModelReference, dict[str, str]],
+) -> frozenset[str]:
+    """The tensors of the head that are merged among several task models; none where there is one.
+
+    Raises:
+        UserError: heads of other labels or shapes, or one that another task model lacks.
+    """
+    task, averaged = (
+        checkpoints[cast.task],
+        [name for name in head if checkpoints[cast.task].headers[name].floating],
+    )
+    for model in cast.tasks[1:]:
+        other = checkpoints[model]
+        if other.architecture != task.architecture:
+            raise UserError(
+                f"{model}: is a {other.architecture}, but {cast.task} a {task.architecture}; heads of "
+                "several task models are averaged where all are of one kind"
+            )
+        if (there := _labels(other)) != (here := _labels(task)):
+            raise UserError(
+                f"{model}: has the labels {', '.join(there)}, but {cast.task} has {', '.join(here)}; heads "
+                "of several task models are averaged where labels and their order agree"
+            )
+        for name in averaged:
+            header = other.headers.get(sources[model].get(name, ""))
+            if header is None or header.shape != task.headers[name].shape:
+                found = "is not there" if header is None else f"has shape {list(header.shape)}"
+                raise UserError(
+                    f"{model}: tensor {name} of the head {found}, but {list(task.headers[name].shape)} in "
+                    f"{cast.task}; heads of several task models are averaged where all have one"
+                )
+    if len(cast.tasks) > 1 and averaged and cast.adds_base:
+        raise UserError(
+            f"{cast.tasks[1]}: a second task model beside {cast.task}; their heads have no vectors, since "
+            f"base_model {cast.base} has no such head; merge the task models first, by xlt_linear say, and "
+            "give that model role: task"
+        )
+    return frozenset(averaged) if len(cast.tasks) > 1 else frozenset()
+
+
+def _labels(model: Checkpoint) -> list[str]:
+    names = model.config.id2label or {}
+    return [str(names[index]) for index in sorted(names)]
 
 
 def check_shapes(
@@ -108,7 +171,7 @@ def check_shapes(
                 )
                 raise UserError(
                     f"{model}: tensor {name} has shape {list(header.shape)}, but {list(expected)} "
-                    f"in base_model {cast.base}{road if counts_pieces else ''}"
+                    f"in {cast.shown_base}{road if counts_pieces else ''}"
                 )
 
 

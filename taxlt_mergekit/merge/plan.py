@@ -20,13 +20,9 @@ from torch import Tensor
 from taxlt_mergekit.errors import UserError
 from taxlt_mergekit.merge.cutoffs import global_cutoffs
 from taxlt_mergekit.merge.layout import Layout
-from taxlt_mergekit.merge.method import (
-    Record,
-    one_density,
-    refuse_non_finite,
-    refuse_overflow,
-    scaling_factor,
-)
+from taxlt_mergekit.merge.methods.base import Record, refuse_non_finite, refuse_overflow
+from taxlt_mergekit.merge.methods.table import METHODS
+from taxlt_mergekit.merge.methods.vectors import one_density
 from taxlt_mergekit.merge.recipe import Cast
 from taxlt_mergekit.merge.writer import stream_output
 from taxlt_mergekit.sparsity import Cutoff, NotFiniteError, Select
@@ -34,11 +30,14 @@ from taxlt_mergekit.sparsity import Cutoff, NotFiniteError, Select
 
 @dataclass
 class Given:
-    """What the tensors of one vector were given: several λ or densities where the recipe has filters."""
+    """What the tensors of one vector were given: several λ or densities where the recipe has filters.
+
+    Attributes:
+        values: name of a parameter → its values.
+    """
 
     role: str
-    weights: set[float] = field(default_factory=set)
-    densities: set[float] = field(default_factory=set)
+    values: dict[str, set[Any]] = field(default_factory=dict)
 
 
 @dataclass
@@ -50,7 +49,9 @@ class Merge:
         recipe: what is planned: `base_model` is θ₀, and inputs keep their type until they are added up.
         cast: who plays which part.
         layout: where each tensor of the output comes from.
-        given: model → the λ and densities of its tensors; filled when the merge is planned.
+        seed: of methods that draw at random.
+        folders: model → the folder of its files.
+        given: model → the parameters of its tensors; filled when the merge is planned.
         record: norms of the vectors; filled while tensors are merged.
     """
 
@@ -58,6 +59,8 @@ class Merge:
     recipe: MergeConfiguration
     cast: Cast
     layout: Layout
+    seed: int = 0
+    folders: dict[ModelReference, str] = field(default_factory=dict)
     given: dict[ModelReference, Given] = field(default_factory=dict)
     record: Record = field(default_factory=Record)
 
@@ -138,11 +141,22 @@ class VectorPlanner(MergePlanner):
         self._tensors: Planned = _completed(self._merge, placed)
 
 
-def planned_recipe(recipe: MergeConfiguration, base: ModelReference) -> MergeConfiguration:
-    """A recipe as `VectorPlanner` takes it, with one rounding, at the end, whatever `dtype` says."""
-    planned = recipe.model_copy(
-        update={"dtype": None, "out_dtype": recipe.out_dtype or recipe.dtype}, deep=True
-    )
+def planned_recipe(recipe: MergeConfiguration, cast: Cast) -> MergeConfiguration:
+    """A recipe as `VectorPlanner` takes it.
+
+    With one rounding, at the end, whatever `dtype` says, where the method sums in a type of its own; without
+    base_model where the method has no use for one.
+    """
+    keeps_dtype = METHODS[recipe.merge_method].keeps_dtype
+    update: dict[str, Any] = {
+        "dtype": recipe.dtype if keeps_dtype else None,
+        "out_dtype": recipe.out_dtype or recipe.dtype,
+    }
+    planned = recipe.model_copy(update=update, deep=True)
+    base = cast.base
+    if not cast.adds_base:
+        planned.base_model = None
+        return planned
     slices = [*(planned.slices or [])]
     for module in (planned.modules or {}).values():
         slices += module.slices or []
@@ -187,16 +201,24 @@ def _placed(merge: Merge, task: ExecuteMergeMethodTask) -> ExecuteMergeMethodTas
     # Where the recipe aligns vocabularies, that is a task around the one that reads.
     outer = None if isinstance(task.gather_tensors, GatherTensors) else task.gather_tensors
     gather = outer.gather_tensors if outer else task.gather_tensors
-    is_merged = gather.weight_info[cast.base].name in merge.layout.merged
+    infos = dict(gather.weight_info.items())
+    place = infos[cast.base if cast.base in infos else cast.task].name
+    is_merged, is_averaged = place in merge.layout.merged, place in merge.layout.averaged
+    taken = cast.models if is_merged else cast.tasks if is_averaged else [cast.task]
     named = {
         model: info.model_copy(update={"name": sources[model][info.name]})
-        for model, info in gather.weight_info.items()
-        if info.name in sources[model] and (is_merged or model == cast.task)
+        for model, info in infos.items()
+        if info.name in sources[model] and model in taken
     }
-    gather = gather.model_copy(update={"weight_info": ImmutableMap(named)})
+    update: dict[str, Any] = {"weight_info": ImmutableMap(named)}
+    # A head that is copied is rounded once.
+    update |= {} if is_merged or is_averaged else {"dtype": None}
+    gather = gather.model_copy(update=update)
     gather = outer.model_copy(update={"gather_tensors": gather}) if outer else gather
     if is_merged:
         return task.model_copy(update={"gather_tensors": gather})
+    if is_averaged:
+        return task.model_copy(update={"gather_tensors": gather, "model_order": tuple(cast.tasks)})
     return CopyHead(gather_tensors=gather, name=task.output_weight.name, out_dtype=merge.recipe.out_dtype)
 
 
@@ -209,7 +231,10 @@ def _completed(merge: Merge, planned: Planned) -> Planned:
     def completed(name: str, task: ExecuteMergeMethodTask | CopyHead) -> ExecuteMergeMethodTask | CopyHead:
         if isinstance(task, CopyHead):
             return task
-        more = {"record": merge.record, "cutoffs": cutoffs.get(name, {})}
+        more: dict[str, Any] = {"record": merge.record, "cutoffs": cutoffs.get(name, {})}
+        sources = {m: own[name] for m, own in merge.layout.sources.items() if name in own}
+        places = {m: (merge.folders[m], own) for m, own in sources.items() if m in merge.folders}
+        more |= METHODS[merge.recipe.merge_method].for_tensor(name, merge.seed, places)
         parameters = ImmutableMap(dict(task.parameters.items()) | more)
         return task.model_copy(update={"parameters": parameters, "out_dtype": merge.recipe.out_dtype})
 
@@ -222,25 +247,28 @@ def _body(planned: Planned) -> Body:
 
 
 def _note_what_is_given(merge: Merge, body: Body) -> None:
+    method = METHODS[merge.recipe.merge_method]
     for _, task in body:
         for model, role in merge.cast.roles.items():
             if model in task.input_parameters:
-                bound = task.input_parameters[model]
                 given = merge.given.setdefault(model, Given(role))
-                given.weights.add(scaling_factor(str(model), bound["role"], bound["weight"]))
-                given.densities.add(bound["density"])
+                for name, value in method.given(model, task.input_parameters[model]).items():
+                    given.values.setdefault(name, set()).add(value)
 
 
 def _global_cutoffs(merge: Merge, body: Body) -> dict[str, dict[ModelReference, Cutoff]]:
     """Tensor → model → cutoff; empty under scope `tensor`, which needs no other tensor."""
-    if not body or body[0][1].parameters["scope"] != "global":
+    shared = dict(body[0][1].parameters.items()) if body else {}
+    if shared.get("scope") != "global":
         return {}
     cutoffs: dict[str, dict[ModelReference, Cutoff]] = {}
-    densities = {model: one_density(str(model), given.densities) for model, given in merge.given.items()}
+    densities = {
+        model: one_density(str(model), given.values["density"]) for model, given in merge.given.items()
+    }
     sparse = {model: density for model, density in densities.items() if density < 1}
     for model in tqdm.tqdm(sparse, desc="Finding global thresholds", disable=not sparse):
         pairs = partial(_pairs, body, merge.cast.base, model)
-        select = body[0][1].parameters["select"]
+        select = shared["select"]
         found = find_global_cutoffs(pairs, merge.cast.base, model, sparse[model], select)
         for name, cutoff in found.items():
             cutoffs.setdefault(name, {})[model] = cutoff

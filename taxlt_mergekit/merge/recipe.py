@@ -1,10 +1,8 @@
 """What is wrong with a recipe, found before any weight is read, and said in one line."""
 
-import difflib
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import yaml
 from mergekit.common import ModelReference
@@ -19,14 +17,9 @@ from mergekit.config import (
 )
 
 from taxlt_mergekit.errors import UserError
-from taxlt_mergekit.merge.method import METHODS, PARAMETERS, Role, scaling_factor
-from taxlt_mergekit.sparsity import Scope, Select
-
-PER_MODEL = ("role", "weight", "density")
-SHARED = ("select", "scope")
-_CHOICES = {"role": get_args(Role), "select": get_args(Select), "scope": get_args(Scope)}
-
-assert {p.name for p in PARAMETERS} == {*PER_MODEL, *SHARED}
+from taxlt_mergekit.merge.methods.base import CheckpointMethod
+from taxlt_mergekit.merge.methods.table import METHODS
+from taxlt_mergekit.merge.methods.values import check_value, suggest
 
 
 @dataclass(frozen=True)
@@ -34,18 +27,33 @@ class Cast:
     """Who plays which part in a merge, in the recipe's order.
 
     Attributes:
-        base: θ₀.
-        task: θ_T.
+        base: θ₀; where the recipe names none, the model that the task model is laid beside to tell body from
+            head: the first language model, else the second task model.
+        task: θ_T, the first of them where there are several.
         roles: every model with a vector, the task model included, and its role.
+        names_base: the recipe has a base_model.
+        adds_base: θ₀ takes part in the arithmetic.
     """
 
     base: ModelReference
     task: ModelReference
     roles: dict[ModelReference, str]
+    names_base: bool = True
+    adds_base: bool = True
 
     @property
     def models(self) -> list[ModelReference]:
-        return [self.base, *self.roles]
+        return list(dict.fromkeys([self.base, *self.roles]))
+
+    @property
+    def tasks(self) -> list[ModelReference]:
+        """All task models; the first is `task`."""
+        return [model for model, role in self.roles.items() if role == "task"]
+
+    @property
+    def shown_base(self) -> str:
+        """`base`, as an error names it."""
+        return f"base_model {self.base}" if self.names_base else str(self.base)
 
 
 def check_recipe(config: MergeConfiguration, source: str | None = None) -> Cast:
@@ -58,12 +66,13 @@ def check_recipe(config: MergeConfiguration, source: str | None = None) -> Cast:
     Raises:
         UserError: the first thing that is wrong.
     """
+    method = METHODS[config.merge_method]
     if source is not None:
-        _check_keys(yaml.load(source, _OnceOnly))
-    if config.base_model is None:
+        _check_keys(yaml.load(source, _OnceOnly), method)
+    if config.base_model is None and method.needs_base:
         raise UserError(f"{config.merge_method} needs base_model, the model θ₀ that all vectors start from")
     for settings in _outer_settings(config):
-        _check_settings("parameters", settings, (*SHARED, *PER_MODEL))
+        _check_settings("parameters", settings, (*method.shared, *method.per_model), method)
     roles: dict[ModelReference, str] = {}
     for definition, inherited in model_definitions(config):
         model, settings = definition.model, definition.parameters or {}
@@ -73,13 +82,25 @@ def check_recipe(config: MergeConfiguration, source: str | None = None) -> Cast:
                     f"{model}: base_model is θ₀ and takes no parameters, but has {', '.join(settings)}"
                 )
             continue
-        _check_settings(f"{model}", settings, PER_MODEL)
+        _check_settings(f"{model}", settings, method.per_model, method)
         role = _role(model, inherited | settings)
         if roles.setdefault(model, role) != role:
             raise UserError(f"{model}: has two roles, {roles[model]} and {role}; a model has one")
-        if (inherited | settings).get("weight") is None:
-            scaling_factor(f"{model}", role, None)
-    return Cast(config.base_model, _the_task(roles, config.merge_method), roles)
+        method.check_model(f"{model}", role, inherited | settings)
+    outer = {name for settings in _outer_settings(config) for name in settings}
+    if lacking := [name for name in method.shared if method.parameter(name).required and name not in outer]:
+        raise UserError(f"parameters: parameter '{lacking[0]}' is missing; {method.spec.name} needs one")
+    task = _the_task(roles, method)
+    base = config.base_model if method.takes_base else None
+    method.check_roles(roles, base)
+    others = sorted((model for model in roles if model != task), key=lambda model: roles[model] == "task")
+    return Cast(
+        config.base_model or (others or [task])[0],
+        task,
+        roles,
+        names_base=config.base_model is not None,
+        adds_base=base is not None,
+    )
 
 
 def model_definitions(
@@ -132,54 +153,36 @@ def _role(model: ModelReference, settings: dict[str, Any]) -> str:
     return role
 
 
-def _the_task(roles: dict[ModelReference, str], method: str) -> ModelReference:
+def _the_task(roles: dict[ModelReference, str], method: CheckpointMethod) -> ModelReference:
     tasks = [model for model, role in roles.items() if role == "task"]
     if not tasks:
         raise UserError(
-            f"{method}: no model has role: task; the output's head, config and tokenizer come from one"
+            f"{method.spec.name}: no model has role: task; the output's head, config and tokenizer come from "
+            "one"
         )
-    if len(tasks) > 1:
+    if len(tasks) > 1 and not method.several_tasks:
         raise UserError(
             f"{tasks[1]}: a second task model beside {tasks[0]}; the output can have the head of only one"
-        )
-    if METHODS[method].source_sign < 0 and "source" not in roles.values():
-        raise UserError(
-            f"{method}: no model has role: source, so there is nothing to subtract; for +TGT use xlt_additive"
         )
     return tasks[0]
 
 
-def _check_settings(owner: str, settings: dict[str, ParameterSetting], allowed: Iterable[str]) -> None:
+def _check_settings(
+    owner: str, settings: dict[str, ParameterSetting], allowed: Iterable[str], method: CheckpointMethod
+) -> None:
     for name, setting in settings.items():
         if name not in allowed:
-            if name in SHARED:
+            if name in method.shared:
                 raise UserError(
                     f"{owner}: parameter '{name}' holds for the whole merge; "
                     "put it under the recipe's own parameters"
                 )
             raise UserError(
-                f"{owner}: unknown parameter '{name}'{_suggest(name, allowed)}; known: {', '.join(allowed)}"
+                f"{owner}: unknown parameter '{name}'{suggest(name, allowed)}; known to {method.spec.name}: "
+                f"{', '.join(allowed) or 'none'}"
             )
         for value in setting_values(setting):
-            _check_value(owner, name, value)
-
-
-def _check_value(owner: str, name: str, value: Any) -> None:
-    if name in _CHOICES:
-        if value not in _CHOICES[name]:
-            raise UserError(
-                f"{owner}: {name} '{value}' is unknown{_suggest(str(value), _CHOICES[name])}; "
-                f"it is {', '.join(_CHOICES[name][:-1])} or {_CHOICES[name][-1]}"
-            )
-        return
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if name == "weight" and not math.isfinite(number):
-        raise UserError(f"{owner}: weight must be a finite number, not {value!r}")
-    if name == "density" and not 0 < number <= 1:
-        raise UserError(f"{owner}: density must be above 0 and at most 1, not {value!r}")
+            check_value(owner, method.parameter(name), value, method.spec.name)
 
 
 class _OnceOnly(yaml.SafeLoader):
@@ -196,39 +199,37 @@ class _OnceOnly(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _check_keys(document: Any) -> None:
+def _check_keys(document: Any, method: CheckpointMethod) -> None:
     """Refuse what mergekit's own models would silently drop."""
     if not isinstance(document, dict):
         return
-    _known(document, MergeConfiguration, "the recipe", extra=("name",))
+    parameters = (*method.per_model, *method.shared)
+    _known(document, MergeConfiguration, "the recipe", parameters, extra=("name",))
     for entry in document.get("models") or []:
-        _known(entry, InputModelDefinition, "models")
-    _check_slices(document.get("slices"))
+        _known(entry, InputModelDefinition, "models", parameters)
+    _check_slices(document.get("slices"), parameters)
     for module in (document.get("modules") or {}).values():
-        _known(module, OutputModuleDefinition, "modules", extra=("name",))
+        _known(module, OutputModuleDefinition, "modules", parameters, extra=("name",))
         for entry in (module or {}).get("models") or []:
-            _known(entry, InputModelDefinition, "models")
-        _check_slices((module or {}).get("slices"))
+            _known(entry, InputModelDefinition, "models", parameters)
+        _check_slices((module or {}).get("slices"), parameters)
 
 
-def _check_slices(slices: Any) -> None:
+def _check_slices(slices: Any, parameters: tuple[str, ...]) -> None:
     for piece in slices or []:
-        _known(piece, OutputSliceDefinition, "slices")
+        _known(piece, OutputSliceDefinition, "slices", parameters)
         for entry in piece.get("sources") or []:
-            _known(entry, InputSliceDefinition, "sources")
+            _known(entry, InputSliceDefinition, "sources", parameters)
 
 
-def _known(entry: Any, model: type, where: str, extra: tuple[str, ...] = ()) -> None:
+def _known(
+    entry: Any, model: type, where: str, parameters: tuple[str, ...], extra: tuple[str, ...] = ()
+) -> None:
     if not isinstance(entry, dict):
         return
     fields = (*model.model_fields, *extra)  # type: ignore[attr-defined]
     for key in entry:
         if key not in fields:
             name = f"{where}: {entry['model']}" if "model" in entry else where
-            hint = "; put it under parameters" if key in (*PER_MODEL, *SHARED) else _suggest(key, fields)
+            hint = "; put it under parameters" if key in parameters else suggest(key, fields)
             raise UserError(f"{name}: unknown key '{key}'{hint}")
-
-
-def _suggest(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(str(word), list(known), n=1)
-    return f"; did you mean '{close[0]}'?" if close else ""

@@ -17,6 +17,7 @@ from taxlt_mergekit.merge.adapter import merged_checkpoint
 from taxlt_mergekit.merge.card import summary
 from taxlt_mergekit.merge.checkpoint import open_checkpoint
 from taxlt_mergekit.merge.layout import check_shapes, output_layout
+from taxlt_mergekit.merge.methods.table import METHODS
 from taxlt_mergekit.merge.output import refuse_inputs, staging
 from taxlt_mergekit.merge.plan import Merge, OutputConfiguration, planned_recipe
 from taxlt_mergekit.merge.recipe import check_recipe
@@ -51,13 +52,17 @@ def prepare(
         raise UserError("--multi-gpu: this machine has no GPU that torch can use")
     LoaderCache().setup(options)
     checkpoints = {model: open_checkpoint(model, options) for model in cast.models}
-    layout = output_layout(cast, checkpoints)
+    method = METHODS[config.merge_method]
+    layout = output_layout(cast, checkpoints, method.body_of_all)
     aligns = bool(config.tokenizer or config.tokenizer_source or options.unsafe_truncate_embeddings)
     check_shapes(layout, cast, checkpoints, except_vocabulary=aligns)
     for model, names in layout.zero().items():
         LOG.warning("%s has no tensor %s; its vector counts as zero there", model, ", ".join(names))
+    folders = {model: LoaderCache().get(model).index.base_path for model in cast.roles}
+    method.check_folders(folders, layout.sources, layout.merged | layout.averaged)
     name = os.path.basename(os.path.normpath(out_path))
-    return Merge(name, planned_recipe(config, cast.base), cast, layout)
+    # mergekit's own default is another seed at each run.
+    return Merge(name, planned_recipe(config, cast), cast, layout, options.random_seed or 0, folders)
 
 
 def run(
@@ -156,7 +161,7 @@ def _nothing_swallowed(shown: str) -> Iterator[None]:
 
 def _warn_of_vectors(merge: Merge) -> None:
     for model in merge.record.vector:
-        ratio = merge.record.ratio(model)
+        ratio = merge.record.ratio(model) or 0.0
         if ratio == 0 and model != merge.cast.task:
             LOG.warning(
                 "%s equals base_model %s: its vector is zero and changes nothing", model, merge.cast.base

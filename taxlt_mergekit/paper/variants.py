@@ -63,6 +63,8 @@ TABLE_NAMES: dict[str, str] = {
     "sft": "SFT",
     "tlr_adapters": "TLR ADAPTERS",
 }
+# Another merge method: `xlt_ties_plus_tgt`; of task models alone, `xlt_linear_model`.
+_OTHER_METHOD = re.compile(rf"xlt_(.+?)_({'|'.join(sorted((*VARIANTS, MODEL), key=len, reverse=True))})")
 _RECIPE_STEM = re.compile(rf"(?:(.+?)_)?({'|'.join(sorted(VARIANTS, key=len, reverse=True))})")
 
 
@@ -72,17 +74,32 @@ def name_of(key: str) -> str:
 
 
 def table_name_of(key: str) -> str:
-    """What the paper's tables call a row; any other name as it is."""
-    return TABLE_NAMES.get(key, key)
+    """What the paper's tables call a row; `TIES, +TGT` for another method; any other name as it is."""
+    if key in TABLE_NAMES or not (match := _OTHER_METHOD.fullmatch(key)):
+        return TABLE_NAMES.get(key, key)
+    return f"{match[1].replace('_', ' ').upper()}, {NAMES[match[2]]}"
 
 
-def variant_of(merge_method: str, roles: Collection[str]) -> VariantKey | None:
-    """The variant of a recipe with language vectors of these roles, or None where the paper has none."""
+def is_of_another_method(key: str) -> bool:
+    """Whether a key is of a merge method that the paper does not have."""
+    return key not in TABLE_NAMES and _OTHER_METHOD.fullmatch(key) is not None
+
+
+def variant_of(merge_method: str, roles: Collection[str]) -> str | None:
+    """The variant of a recipe with language vectors of these roles, or None where it has no name.
+
+    The paper's key for its methods; for another `xlt_` method its name before the key of the paper's variant
+    with vectors of these roles, all of them added: `xlt_ties_plus_tgt`.
+    """
     of_languages = set(roles) & set(_ABBREVIATIONS)
-    for variant in VARIANTS.values():
-        if (variant.merge_method, set(variant.signs)) == (merge_method, of_languages):
-            return variant.key
-    return None
+    of_paper = {variant.merge_method for variant in VARIANTS.values()}
+    wanted = merge_method if merge_method in of_paper else "xlt_additive"
+    keys = [v.key for v in VARIANTS.values() if (v.merge_method, set(v.signs)) == (wanted, of_languages)]
+    if merge_method in of_paper:
+        return keys[0] if keys else None
+    if not merge_method.startswith("xlt_"):
+        return None
+    return f"{merge_method}_{keys[0] if keys else MODEL}"
 
 
 def split_recipe_name(stem: str) -> tuple[str | None, str] | None:

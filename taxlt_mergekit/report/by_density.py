@@ -7,7 +7,7 @@ from statistics import fmean
 from taxlt_mergekit.cells.selection import Grid, complete
 from taxlt_mergekit.cells.store import Parameters
 from taxlt_mergekit.paper.catalog import Split
-from taxlt_mergekit.paper.variants import MODEL, table_name_of
+from taxlt_mergekit.paper.variants import MODEL, is_of_another_method, table_name_of
 from taxlt_mergekit.report import plots
 from taxlt_mergekit.report.study import Options, Study, all_variants
 from taxlt_mergekit.report.tables import Block, Heading, Item, Number, Picture, Table, bullets
@@ -68,6 +68,8 @@ def by_density(of_model: Sequence[Study], options: Options) -> list[Block]:
 
 def _densities(study: Study, variant: str, options: Options) -> _Densities | None:
     split = study.search_split(variant, sparse=True, wanted=options.split)
+    if is_of_another_method(variant):  # whose densities are no share of the largest or smallest
+        return None
     sparse = study.averaged(study.grid(variant, split, sparse=True)) if split else {}
     if split is None or not sparse:
         return None

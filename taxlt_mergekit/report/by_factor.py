@@ -10,7 +10,7 @@ from taxlt_mergekit.paper.tables import Figure, printed_factor, printed_score_at
 from taxlt_mergekit.paper.variants import MODEL, table_name_of
 from taxlt_mergekit.report import plots
 from taxlt_mergekit.report.plots import CURVES
-from taxlt_mergekit.report.study import Options, Study, all_variants
+from taxlt_mergekit.report.study import Options, Study, all_variants, dense_part
 from taxlt_mergekit.report.tables import (
     NOTHING,
     Block,
@@ -138,7 +138,7 @@ def chosen_factors(of_model: Sequence[Study], options: Options) -> list[Block]:
     """The λ with the best validation score, by variant and benchmark, or by variant and language."""
     # One λ alone was not chosen.
     searched = [
-        (study, [v for v in study.variants if len(study.grid(v, "dev", sparse=False)) > 1])
+        (study, [v for v in study.variants if len(study.grid(v, "dev", dense_part(v))) > 1])
         for study in of_model
     ]
     searched = [(study, variants) for study, variants in searched if variants]
@@ -154,7 +154,9 @@ def chosen_factors(of_model: Sequence[Study], options: Options) -> list[Block]:
     rows = [v for v in all_variants(of_model) if any(v in variants for _, variants in searched)]
     for study, variants in searched:
         header.append(study.title)
-        chosen = (study.best(variant, sparse=False) if variant in variants else None for variant in rows)
+        chosen = (
+            study.best(variant, dense_part(variant)) if variant in variants else None for variant in rows
+        )
         columns.append([weight_label(best) if best else NOTHING for best in chosen])
         if options.against_paper and study.benchmark and study.size:
             figures = [printed_factor(study.benchmark, study.size, variant) for variant in rows]
@@ -174,7 +176,7 @@ def _chosen_on_a_part(study: Study, variants: Sequence[str]) -> list[str]:
     """Variants whose λ was chosen on some of the benchmark's languages, those on the same ones together."""
     by_extent: dict[str, list[str]] = {}
     for variant in variants:
-        languages = study.chosen_on(variant, sparse=False)
+        languages = study.chosen_on(variant, dense_part(variant))
         if len(languages) < len(study.languages):
             by_extent.setdefault(study.extent(languages), []).append(table_name_of(variant))
     return [f"{study.title}: {', '.join(names)} on {extent}." for extent, names in by_extent.items()]
@@ -182,12 +184,12 @@ def _chosen_on_a_part(study: Study, variants: Sequence[str]) -> list[str]:
 
 def _chosen_by_language(study: Study, variants: Sequence[str]) -> Table:
     inside, outside = study.columns(
-        row for variant in variants for row in study.grid(variant, "dev", sparse=False).values()
+        row for variant in variants for row in study.grid(variant, "dev", dense_part(variant)).values()
     )
     languages = [*inside, *outside]
     rows = []
     for variant in variants:
-        chosen = study.choose(variant, False, languages, per_language=True)
+        chosen = study.choose(variant, dense_part(variant), languages, per_language=True)
         labels = (weight_label(chosen[code]) if code in chosen else NOTHING for code in languages)
         rows.append((table_name_of(variant), *labels))
     name = f"chosen_{study.stem}_{slug(study.model)}"

@@ -13,7 +13,7 @@ from taxlt_mergekit.paper.catalog import Split
 from taxlt_mergekit.paper.tables import printed_mean, printed_score
 from taxlt_mergekit.paper.variants import MODEL, TABLE_NAMES, table_name_of
 from taxlt_mergekit.report import bootstrap
-from taxlt_mergekit.report.study import Options, Study
+from taxlt_mergekit.report.study import Options, Study, dense_part
 from taxlt_mergekit.report.tables import (
     Block,
     Difference,
@@ -59,7 +59,7 @@ def by_language(study: Study, options: Options) -> list[Block]:
     lines = [
         line
         for variant in study.variants
-        for sparse in (False, True)
+        for sparse in ((None,) if dense_part(variant) is None else (False, True))
         if (line := _line(study, variant, split, sparse, options, notes))
     ]
     inside, outside = study.columns(line.scores for line in lines)
@@ -75,7 +75,7 @@ def by_language(study: Study, options: Options) -> list[Block]:
 
 
 def _line(
-    study: Study, variant: str, split: Split, sparse: bool, options: Options, notes: list[str]
+    study: Study, variant: str, split: Split, sparse: bool | None, options: Options, notes: list[str]
 ) -> Line | None:
     shown = study.grid(variant, split, sparse)
     dense_shown = bool(study.grid(variant, split, sparse=False))

@@ -16,7 +16,7 @@ from taxlt_mergekit.cells.selection import (
 from taxlt_mergekit.cells.store import Cell, Parameters
 from taxlt_mergekit.paper import catalog
 from taxlt_mergekit.paper.catalog import Split, size_of
-from taxlt_mergekit.paper.variants import TABLE_NAMES
+from taxlt_mergekit.paper.variants import TABLE_NAMES, is_of_another_method
 from taxlt_mergekit.report.wording import METRICS, slug
 
 
@@ -124,20 +124,20 @@ class Study:
         }
         return {p: row for p, row in inside.items() if row}
 
-    def best(self, variant: str, sparse: bool) -> Parameters | None:
+    def best(self, variant: str, sparse: bool | None) -> Parameters | None:
         """The parameters with the best average validation score over the languages (section 3).
 
         None where no parameters were scored on the validation data of every language.
         """
         return best_parameters(complete(self.averaged(self.grid(variant, "dev", sparse))))
 
-    def chosen_on(self, variant: str, sparse: bool) -> list[str]:
+    def chosen_on(self, variant: str, sparse: bool | None) -> list[str]:
         """The languages over which `best` averages."""
         full = complete(self.averaged(self.grid(variant, "dev", sparse)))
         return self.columns(full.values())[0]
 
     def choose(
-        self, variant: str, sparse: bool, columns: Iterable[str], per_language: bool
+        self, variant: str, sparse: bool | None, columns: Iterable[str], per_language: bool
     ) -> dict[str, Parameters]:
         """Language -> the parameters with the best validation score, of all together or of each."""
         scores = self.grid(variant, "dev", sparse)
@@ -154,6 +154,14 @@ class Study:
         """Where a grid is shown: on validation data if it was scored there, as in table 3."""
         splits: tuple[Split, ...] = (wanted,) if wanted else ("dev", "test")
         return next((split for split in splits if self.grid(variant, split, sparse)), None)
+
+
+def dense_part(variant: str) -> bool | None:
+    """The `sparse` of a variant's grid by scaling factor: dense vectors; all of another merge method's.
+
+    A density is the paper's question for its own methods; another's has it as one more parameter.
+    """
+    return None if is_of_another_method(variant) else False
 
 
 def studies(cells: Iterable[Cell]) -> list[Study]:

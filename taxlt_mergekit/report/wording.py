@@ -20,7 +20,10 @@ def weight_label(parameters: Parameters) -> str:
         weight = target if source is None else source
         text = "" if weight is None else f"{weight:g}"
     if parameters.density is not None:
-        kept = f"{parameters.select or 'top'} {100 * parameters.density:g} %, {parameters.scope or 'global'}"
+        kept = f"density {parameters.density:g}"
+        if parameters.select or parameters.scope:
+            scope = parameters.scope or "global"
+            kept = f"{parameters.select or 'top'} {100 * parameters.density:g} %, {scope}"
         text = f"{text} ({kept})".strip()
     return text
 

@@ -14,7 +14,7 @@ from mergekit.options import MergeOptions
 from torch import Tensor
 
 from taxlt_mergekit.cells.store import Parameters
-from taxlt_mergekit.errors import UserError
+from taxlt_mergekit.errors import UserError, translated
 from taxlt_mergekit.merge.checkpoint import Skeleton
 from taxlt_mergekit.merge.cutoffs import tensor_cutoff
 from taxlt_mergekit.merge.plan import VectorPlanner, find_global_cutoffs, loads
@@ -43,7 +43,9 @@ class MemoryMerge:
         merge = prepare(recipe, "memory", options, source)
         self.cast, self._cache = merge.cast, cache
         config = self.cast.task.config(trust_remote_code=options.trust_remote_code)
-        self._planned = VectorPlanner(merge, options, config).plan_body()
+        with translated(f"{recipe.merge_method}: cannot be planned"):
+            self._planned = VectorPlanner(merge, options, config).plan_body()
+        self.seed = merge.seed
         self._targets: dict[str, Tensor] = {}
         self._cutoffs: dict[tuple, dict[str, Cutoff]] = {}
         self._finite: set[str] = set()  # tensors whose inputs were merged once
@@ -108,14 +110,17 @@ class MemoryMerge:
         """The planned merge of one tensor with the point's parameters, writing to the model."""
         inputs = {model: dict(bound.items()) for model, bound in task.input_parameters.items()}
         for model, role in self.languages.items():
-            bound = inputs[model]
+            if model not in inputs:  # a head that several task models have
+                continue
             weight = point.source_weight if role == "source" else point.target_weight
-            bound["weight"] = bound["weight"] if weight is None else weight
-            bound["density"] = bound["density"] if point.density is None else point.density
+            inputs[model] |= {} if weight is None else {"weight": weight}
+            inputs[model] |= {} if point.density is None else {"density": point.density}
         shared = dict(task.parameters.items()) | {"record": None, "known_finite": name in self._finite}
         if target.device.type == "cpu":  # where the checkpoints are
             shared["out"] = target
-        if point.density is not None and point.density < 1:
+        if "scope" not in shared:  # a method that knows no thresholds over whole vectors
+            pass
+        elif point.density is not None and point.density < 1:
             shared |= {"select": point.select or shared["select"], "scope": point.scope or shared["scope"]}
             shared["cutoffs"] = {
                 model: found

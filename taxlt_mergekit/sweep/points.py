@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +53,7 @@ def grid_points(
     density: Sequence[float] | None = None,
     select: Sequence[str] = (),
     scope: str | None = None,
+    varied: Collection[str] = ("weight", "density", "select", "scope"),
 ) -> list[Parameters]:
     """All combinations for a recipe that has these roles.
 
@@ -64,11 +65,15 @@ def grid_points(
         density: shares of the language vectors that are kept; None leaves the recipe's.
         select: `top`, `bottom` or both.
         scope: `global` or `tensor`.
+        varied: those that the recipe's method has; the others are left as they are.
 
     Returns:
         Points with null for what is left as the recipe has it.
     """
     unchanged: list[float | None] = [None]
+    if "weight" not in varied:
+        weight = source_weight = target_weight = None
+    density = density if "density" in varied else None
     if weight is not None:
         pairs: Iterable[tuple] = [(value, value) for value in weight]
     else:
@@ -76,6 +81,7 @@ def grid_points(
     points = []
     for (source, target), share in itertools.product(pairs, density or unchanged):
         dense = share is None or share == 1
+        dense = dense or "select" not in varied
         for choice in [None] if dense else select or ["top"]:
             points.append(
                 Parameters(
@@ -118,6 +124,6 @@ def at_point(recipe: "Recipe", point: Parameters) -> dict[str, Any]:
                 settings.pop("density", None)
                 if point.density < 1 or "density" in shared:
                     settings["density"] = point.density
-    if point.density is not None and point.density < 1:
+    if point.select is not None and point.density is not None and point.density < 1:
         document["parameters"] = shared | {"select": point.select, "scope": point.scope}
     return document

@@ -11,11 +11,9 @@ from mergekit.config import MergeConfiguration
 
 from taxlt_mergekit.cells.store import Parameters
 from taxlt_mergekit.errors import UserError, one_line, translated
-from taxlt_mergekit.merge.method import METHODS, PARAMETERS
+from taxlt_mergekit.merge.methods.table import METHODS
 from taxlt_mergekit.paper import catalog
 from taxlt_mergekit.paper.variants import split_recipe_name, variant_of
-
-_DEFAULTS = {parameter.name: parameter.default for parameter in PARAMETERS}
 
 
 @dataclass(frozen=True)
@@ -42,6 +40,12 @@ class Recipe:
     roles: frozenset[str]
 
     @property
+    def varied(self) -> frozenset[str]:
+        """Which of a grid's parameters the recipe's method has."""
+        method = METHODS[self.config.merge_method]
+        return frozenset({"weight", "density", "select", "scope"} & {*method.per_model, *method.shared})
+
+    @property
     def models(self) -> list[ModelReference]:
         """Its models in their order, without θ₀."""
         return [entry.model for entry in self.config.models or []]
@@ -50,7 +54,7 @@ class Recipe:
     def start(self) -> tuple[str, ...]:
         """What recipes must share to share a loaded model: θ₀, the task model and the output's type."""
         tasks = [str(model) for model, settings in self._settings() if settings.get("role") == "task"]
-        return (str(self.config.base_model), *tasks, str(self.config.out_dtype or self.config.dtype))
+        return (str(self.config.base_model or ""), *tasks, str(self.config.out_dtype or self.config.dtype))
 
     @property
     def group(self) -> tuple[str | None, str, tuple[str, ...]]:
@@ -60,19 +64,21 @@ class Recipe:
     @cached_property
     def parameters(self) -> Parameters:
         """What the recipe itself says, where it says one number (of a recipe that is not refused)."""
+        method = METHODS[self.config.merge_method]
+        defaults = {p.name: p.default for p in method.spec.parameters if not p.required}
         weights: dict[str, set[float | None]] = {"source": set(), "target": set()}
         densities: set[float | None] = set()
         for _, settings in self._settings():
             if settings.get("role") in weights:
-                weights[settings["role"]].add(_number(settings.get("weight")))
-                densities.add(_number(settings.get("density", _DEFAULTS["density"])))
-        shared: dict[str, Any] = _DEFAULTS | (self.config.parameters or {})
+                weights[settings["role"]].add(_number(settings.get("weight", defaults.get("weight"))))
+                densities.add(_number(settings.get("density", defaults.get("density"))))
+        shared: dict[str, Any] = defaults | (self.config.parameters or {})
         return Parameters(
             source_weight=_only(weights["source"]),
             target_weight=_only(weights["target"]),
             density=_only(densities),
-            select=shared["select"],
-            scope=shared["scope"],
+            select=shared["select"] if "select" in method.shared else None,
+            scope=shared["scope"] if "scope" in method.shared else None,
         )
 
     def _settings(self) -> list[tuple[ModelReference, dict[str, Any]]]:
@@ -84,7 +90,8 @@ def read_recipe(path: Path, tasks: str | None = None, test_tasks: str | None = N
     """Read a recipe and find its tasks: from the catalog by its name, or from what the user says.
 
     Args:
-        path: `<language>_<variant>.yml`, as `taxlt recipes` names them, or any other name with `tasks`.
+        path: `<language>_<variant>.yml`, as `taxlt recipes` names them, or any other name with `tasks`. What
+            stands between dots (`quy_plus_tgt.ties.yml`) tells recipes of one language and variant apart.
         tasks: validation tasks, comma-separated; `{language}` stands for the recipe's language.
         test_tasks: the same for test tasks.
 
@@ -98,9 +105,9 @@ def read_recipe(path: Path, tasks: str | None = None, test_tasks: str | None = N
         for entry in config.models or []
         if (role := (entry.parameters or {}).get("role")) is not None
     } - {"task"}
-    if not roles:
+    if not roles and METHODS[config.merge_method].needs_language:
         raise UserError(f"{path}: has no language vector, so there is no scaling factor to vary")
-    subject, _ = split_recipe_name(path.stem) or (None, "")
+    subject, _ = split_recipe_name(path.name.partition(".")[0]) or (None, "")
     benchmark, language = catalog.recipe_subject(subject) if subject else (None, None)
     dev, test = _known_tasks(benchmark, language)
     return Recipe(
@@ -134,7 +141,7 @@ def parse_recipe(path: Path, who: str) -> tuple[str, MergeConfiguration]:
     with translated(f"{path}: not a mergekit recipe"):
         config = MergeConfiguration.model_validate(yaml.safe_load(text))
     if config.merge_method not in METHODS:
-        raise UserError(f"{path}: merge_method is {config.merge_method}; {who} takes {' and '.join(METHODS)}")
+        raise UserError(f"{path}: merge_method is {config.merge_method}; {who} takes {', '.join(METHODS)}")
     return text, config
 
 

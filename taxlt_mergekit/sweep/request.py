@@ -45,7 +45,13 @@ class Request:
 
     def points(self, recipe: "Recipe") -> list[Parameters]:
         """The grid for the vectors that a recipe has."""
-        return grid_points(sorted(recipe.roles), **self.values, select=self.selects, scope=self.scope)
+        return grid_points(
+            sorted(recipe.roles),
+            **self.values,
+            select=self.selects,
+            scope=self.scope,
+            varied=recipe.varied,
+        )
 
 
 def check_flags(

@@ -139,7 +139,10 @@ def _keys(job: Job, merge: MemoryMerge, contents: dict[ModelReference, str], run
             made_of: Any = contents[merge.cast.task]
         else:
             made_of = at_point(job.recipe, own_parameters(job.recipe, point))
-            made_of["base_model"] = contents[merge.cast.base]
+            if merge.cast.names_base:
+                made_of["base_model"] = contents[merge.cast.base]
+            if merge.seed:  # of methods that draw at random
+                made_of["random_seed"] = merge.seed
             for entry, model in zip(made_of["models"], job.recipe.models, strict=True):
                 entry["model"] = contents[model]
         for task in job.tasks:
@@ -207,7 +210,7 @@ def _run_point(
             benchmark=benchmark,
             language=language,
             variant=MODEL if point is None else job.recipe.variant,
-            model=str(job.recipe.config.base_model),
+            model=str(job.recipe.config.base_model or ""),
             parameters=Parameters() if point is None else own_parameters(job.recipe, point),
             split=scorer.split(task),
             task=task,

@@ -9,8 +9,8 @@ from tests.helpers.hosts import console
 
 ROOT = Path(__file__).parents[2]
 METHODS = {
-    "xlt_additive": "taxlt_mergekit.merge.method:additive",
-    "xlt_analogy": "taxlt_mergekit.merge.method:analogy",
+    "xlt_additive": "taxlt_mergekit.merge.methods.vectors:additive",
+    "xlt_analogy": "taxlt_mergekit.merge.methods.vectors:analogy",
 }
 SCRIPT = """
 from importlib.metadata import entry_points

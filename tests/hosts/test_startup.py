@@ -147,9 +147,10 @@ def test_the_explicit_road():
     assert off.code != 0 and "Unimplemented merge method" in off.stderr
 
 
-def test_importing_our_modules_before_the_host():
+@pytest.mark.parametrize("module", ["methods.table", "methods.base", "recipe"])
+def test_importing_our_modules_before_the_host(module):
     script = (
-        "import taxlt_mergekit.merge.method\n"
+        f"import taxlt_mergekit.merge.{module}\n"
         "from mergekit import merge_methods\n"
         "print(merge_methods.get('xlt_additive').spec.name)"
     )

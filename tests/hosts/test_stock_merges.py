@@ -89,6 +89,6 @@ def test_a_process_that_merges_by_stock_methods_is_left_alone(merged):
     ours, theirs = ([json.loads(line) for line in printed[name].splitlines()] for name in ("with", "without"))
     for (*state, modules), (*stock, stock_modules) in zip(ours, theirs, strict=True):
         assert state == stock
-        assert "taxlt_mergekit.merge.method" in modules
+        assert "taxlt_mergekit.merge.methods.table" in modules
         assert "taxlt_mergekit.merge.run" not in modules
         assert set(stock_modules) <= {"taxlt_mergekit", "taxlt_mergekit.hosts", "taxlt_mergekit.hosts.hook"}

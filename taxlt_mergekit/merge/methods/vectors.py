@@ -1,16 +1,11 @@
 """`xlt_additive` and `xlt_analogy` as mergekit methods: which tensor is which, and with which λ."""
 
-import threading
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from mergekit.merge_methods import registry
 from mergekit.merge_methods.base import (
     BasePolicy,
-    BatchOptions,
-    GroupMergeMethod,
     InputContract,
     MergeMethodSpec,
     OptionalTensorPolicy,
@@ -21,15 +16,14 @@ from mergekit.merge_methods.base import (
 from torch import Tensor
 
 from taxlt_mergekit.errors import UserError
-from taxlt_mergekit.merge.arithmetic import Term, combine, norm_ratio
+from taxlt_mergekit.merge.arithmetic import Term, combine
 from taxlt_mergekit.merge.cutoffs import global_cutoffs, tensor_cutoff
+from taxlt_mergekit.merge.methods.base import CheckpointMethod, refuse_group, refuse_overflow, role_parameter
 from taxlt_mergekit.paper import citation
 from taxlt_mergekit.sparsity import Cutoff, NotFiniteError, Scope, Select
 
-Role = Literal["task", "source", "target"]
-
 PARAMETERS = (
-    ParameterSpec("role", Role, ParameterScope.NON_BASE, description="task, source or target"),
+    role_parameter(BasePolicy.REQUIRED),
     ParameterSpec("weight", float | None, ParameterScope.NON_BASE, None, "λ; 1.0 for the task model"),
     ParameterSpec("density", float, ParameterScope.NON_BASE, 1.0, "share of the vector that is kept"),
     ParameterSpec("select", Select, ParameterScope.SHARED, "top", "keep the largest or the smallest"),
@@ -37,31 +31,15 @@ PARAMETERS = (
 )
 
 
-@dataclass
-class Record:
-    """What a merge learns about its vectors on the way: squared norms, summed over tensors."""
-
-    base: dict[Hashable, float] = field(default_factory=dict)
-    vector: dict[Hashable, float] = field(default_factory=dict)
-    _lock: Any = field(default_factory=threading.Lock, repr=False)
-
-    def add(self, model: Hashable, base_square: float, vector_square: float) -> None:
-        with self._lock:
-            self.base[model] = self.base.get(model, 0.0) + base_square
-            self.vector[model] = self.vector.get(model, 0.0) + vector_square
-
-    def ratio(self, model: Hashable) -> float:
-        """‖τ‖ / ‖θ₀‖ over the tensors that both have."""
-        return norm_ratio(self.vector[model], self.base[model])
-
-
-class CrossLingualMerge(GroupMergeMethod):
+class CrossLingualMerge(CheckpointMethod):
     """θ' = θ₀ + λ_T τ_T ± Σ λ_s τ_s + Σ λ_t τ_t for one tensor at a time (equations 2 and 3).
 
     `base` is θ₀. Besides the parameters of its spec, a merge of whole checkpoints may pass `cutoffs` (model →
     cutoff of this tensor, found beforehand), `record` (a `Record` to fill), `out` (where to write) and
     `known_finite` (an earlier merge of these inputs found no NaN; then there is no record to fill).
     """
+
+    text = f"{citation.TEXT} {citation.URL}"
 
     def __init__(self, name: str, pretty_name: str, source_sign: int):
         self.source_sign = source_sign
@@ -82,26 +60,27 @@ class CrossLingualMerge(GroupMergeMethod):
         bound = super()._bind_parameters(groups, parameters)
         return _with_global_cutoffs(groups, bound) if bound and bound[0]["scope"] == "global" else bound
 
-    def merge_group(self, group: TensorGroup, /, **parameters: Any) -> Tensor:
-        (result,) = self._execute((group,), [parameters], BatchOptions(), input_dtypes=[None])
-        return result
+    def check_model(self, model: str, role: str, settings: Mapping[str, Any]) -> None:
+        if settings.get("weight") is None:
+            scaling_factor(model, role, None)
 
-    def _execute(
-        self,
-        groups: Sequence[TensorGroup],
-        parameters: list[dict[str, Any]],
-        options: BatchOptions,
-        *,
-        input_dtypes: Sequence[torch.dtype | None],
-        out_dtype: torch.dtype | None = None,
-    ) -> tuple[Tensor, ...]:
-        # mergekit's own loop would first convert whole inputs to one type; `combine` does so by the chunk.
-        return tuple(
-            self._merge(group, bound, out_dtype) for group, bound in zip(groups, parameters, strict=True)
-        )
+    def check_roles(self, roles: Mapping[Hashable, str], base: Hashable | None) -> None:
+        if self.source_sign < 0 and "source" not in roles.values():
+            raise UserError(
+                f"{self.spec.name}: no model has role: source, so there is nothing to subtract; for +TGT use "
+                "xlt_additive"
+            )
+
+    def given(self, model: Hashable, bound: Mapping[str, Any]) -> dict[str, Any]:
+        weight = scaling_factor(str(model), bound["role"], bound["weight"])
+        return {"weight": weight, "density": bound["density"]}
 
     def _merge(
-        self, group: TensorGroup, parameters: Mapping[str, Any], out_dtype: torch.dtype | None
+        self,
+        group: TensorGroup,
+        parameters: Mapping[str, Any],
+        dtype: torch.dtype | None,
+        out_dtype: torch.dtype | None,
     ) -> Tensor:
         base = group.base
         assert base is not None, "the input contract requires a base"
@@ -124,7 +103,7 @@ class CrossLingualMerge(GroupMergeMethod):
                 try:
                     cutoff = tensor_cutoff(base.tensor, entry.tensor, density, parameters["select"])
                 except NotFiniteError:
-                    _refuse_group(group)
+                    refuse_group(group)
                     raise
             terms.append(Term(entry.tensor, sign * factor, cutoff))
         result, squares = combine(
@@ -135,7 +114,7 @@ class CrossLingualMerge(GroupMergeMethod):
             norms=not parameters.get("known_finite"),
         )
         if not all(map(_finite, squares)):
-            _refuse_group(group)
+            refuse_group(group)
         sizes = [abs(term.weight) * square**0.5 for term, square in zip(terms, squares[1:], strict=True)]
         largest = entries[max(range(len(sizes)), key=sizes.__getitem__)]
         # No entry of the sum is larger than the sum of the norms.
@@ -161,48 +140,6 @@ def scaling_factor(model: str, role: str, weight: float | None) -> float:
         f"{model}: parameter 'weight' (the scaling factor λ) is missing; a {role} model needs one, "
         "such as weight: 0.9"
     )
-
-
-def refuse_non_finite(tensors: Mapping[str, Tensor], name: str | None) -> None:
-    """Name the model whose tensor holds a NaN or an infinity; returns where none does.
-
-    Args:
-        tensors: model → its tensor of this name.
-
-    Raises:
-        UserError: which model, which tensor, how many values.
-    """
-    for model, tensor in tensors.items():
-        bad = tensor.numel() - int(tensor.isfinite().count_nonzero())
-        if bad:
-            raise UserError(
-                f"{model}: tensor {name} has {bad} values that are NaN or infinite; "
-                "a merge needs finite weights"
-            )
-
-
-def refuse_overflow(tensor: Tensor, model: str, name: str | None) -> Tensor:
-    """A tensor of the output as it is, unless a number is beyond its type.
-
-    Args:
-        model: whose part of the sum is the largest.
-
-    Raises:
-        UserError: a value beyond the range of the output's type.
-    """
-    limit = torch.finfo(tensor.dtype).max
-    # Sums are taken in float32, whose range bfloat16 shares, so that only smaller types are worth a pass.
-    if limit < torch.finfo(torch.float32).max / 2 and not tensor.isfinite().all():
-        kind = str(tensor.dtype).removeprefix("torch.")
-        raise UserError(
-            f"{model}: in tensor {name} the sum is beyond the range of {kind} (±{limit:g}); "
-            "merge with dtype: bfloat16 or float32"
-        )
-    return tensor
-
-
-def _refuse_group(group: TensorGroup) -> None:
-    refuse_non_finite({str(entry.id): entry.tensor for entry in group.entries}, group.metadata.name)
 
 
 def _with_global_cutoffs(
@@ -233,7 +170,7 @@ def _with_global_cutoffs(
             found = global_cutoffs(pairs, density, parameters[0]["select"])
         except NotFiniteError:
             for key in holders:
-                _refuse_group(groups[int(key)])
+                refuse_group(groups[int(key)])
             raise
         for key, cutoff in found.items():
             cutoffs[int(key)][model] = cutoff
@@ -257,8 +194,3 @@ def _finite(value: float) -> bool:
 
 additive = CrossLingualMerge("xlt_additive", "Cross-lingual task arithmetic (+SRC, +TGT)", source_sign=1)
 analogy = CrossLingualMerge("xlt_analogy", "Cross-lingual task analogy (−SRC+TGT)", source_sign=-1)
-METHODS = {method.spec.name: method for method in (additive, analogy)}
-
-for method in METHODS.values():
-    if method not in registry.registered_methods():  # a mergekit that reads entry points may have come first
-        registry.register(method)
