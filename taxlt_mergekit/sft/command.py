@@ -1,6 +1,7 @@
 """`taxlt import sft`: sparse fine-tunings that others trained, as checkpoints that recipes name."""
 
 import os
+import sys
 from pathlib import Path
 
 import click
@@ -97,7 +98,7 @@ def _all(benchmark: str, model: str, yes: bool) -> None:
         return
     click.echo(published.estimate(due, restore.XLMR_BASE_BYTES))
     if not yes:
-        if not click.get_text_stream("stdin").isatty():
+        if not sys.stdin.isatty():
             raise UserError("nothing was downloaded; add --yes to go on")
         click.confirm("Go on?", abort=True)
     for entry in due:

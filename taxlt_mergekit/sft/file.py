@@ -76,7 +76,7 @@ def read(path: Path) -> SparseFineTuning:
     Raises:
         UserError: anything else is in it, or a parameter's entry is no difference.
     """
-    runs: list[list[int]] = []
+    runs: list[np.ndarray] = []
     with (
         translated(f"{path}: is not a {NAME} of tensors, numbers and names"),
         safe_globals(_numpy_scalars()),
@@ -125,7 +125,7 @@ def _named(path: Path, key: str, found: Any) -> dict[str, Any]:
     return found
 
 
-def _difference(about: str, entry: Any, runs: list[list[int]]) -> Difference:
+def _difference(about: str, entry: Any, runs: list[np.ndarray]) -> Difference:
     if not isinstance(entry, dict) or not {"size", "index_steps", "values"} <= entry.keys():
         raise UserError(f"{about} must have size, index_steps and values")
     size, values = tuple(entry["size"]), entry["values"]
@@ -144,29 +144,31 @@ def _difference(about: str, entry: Any, runs: list[list[int]]) -> Difference:
     return Difference(size, positions, values.numpy())
 
 
-def _steps(found: Any, runs: list[list[int]]) -> np.ndarray:
+def _steps(found: Any, runs: list[np.ndarray]) -> np.ndarray:
     """A parameter's steps, with the runs that were taken out before reading in their places."""
     if isinstance(found, torch.Tensor):
         return found.numpy()
     if not isinstance(found, list):
         raise ValueError("index_steps must be a list of whole numbers")
-    parts: list[int] = []
+    parts: list[np.ndarray] = [np.empty(0, np.int64)]
+    loose: list[int] = []
     for step in found:
         if isinstance(step, str) and step.startswith(_STANDS_FOR_RUN):
             number = step.removeprefix(_STANDS_FOR_RUN)
             if not number.isdecimal() or int(number) >= len(runs):
                 raise ValueError("index_steps must be a list of whole numbers")
-            parts += runs[int(number)]
+            parts += [np.array(loose, np.int64), runs[int(number)]]
+            loose = []
         elif type(step) is int:
-            parts.append(step)
+            loose.append(step)
         else:
             raise ValueError("index_steps must be a list of whole numbers")
-    return np.array(parts, dtype=np.int64)
+    return np.concatenate([*parts, np.array(loose, np.int64)])
 
 
-def _without_runs(path: Path) -> tuple[io.BytesIO, list[list[int]]]:
+def _without_runs(path: Path) -> tuple[io.BytesIO, list[np.ndarray]]:
     """A copy of torch's archive with a name in place of each long run of integers, and the runs."""
-    runs: list[list[int]] = []
+    runs: list[np.ndarray] = []
     copy = io.BytesIO()
     with zipfile.ZipFile(path) as archive, zipfile.ZipFile(copy, "w") as shorter:
         for record in archive.infolist():
@@ -178,16 +180,23 @@ def _without_runs(path: Path) -> tuple[io.BytesIO, list[list[int]]]:
     return copy, runs
 
 
-def _shortened(data: bytes, runs: list[list[int]]) -> bytes:
+def _shortened(data: bytes, runs: list[np.ndarray]) -> bytes:
     stream, parts, kept = io.BytesIO(data), [], 0
     for _ in pickletools.genops(stream):
         while match := _RUN.match(data, stream.tell()):
             name = f"{_STANDS_FOR_RUN}{len(runs)}".encode()
-            runs.append(pickle.loads(b"](" + match[0] + b"e."))
+            runs.append(_numbers(match[0]))
             parts += [data[kept : match.start()], b"X" + len(name).to_bytes(4, "little") + name]
             kept = match.end()
             stream.seek(kept)
     return b"".join([*parts, data[kept:]])
+
+
+def _numbers(run: bytes) -> np.ndarray:
+    """A run of pickled integers; where all are of one byte, as nearly all are, without a list."""
+    if len(run) % 2 == 0 and run[::2].count(b"K") == len(run) // 2:
+        return np.frombuffer(run, np.uint8)[1::2].astype(np.int64)
+    return np.array(pickle.loads(b"](" + run + b"e."), dtype=np.int64)
 
 
 def _numpy_scalars() -> list[Any]:

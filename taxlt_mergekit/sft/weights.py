@@ -50,6 +50,9 @@ def change_weights(folder: str, changes: Mapping[str, Difference]) -> None:
             begin, end = (8 + length + offset for offset in header[name]["data_offsets"])
             entries = whole[begin:end].view(np.float32)
             change = changes[name]
-            for at in range(0, len(change.positions), _BLOCK):
-                where = change.positions[at : at + _BLOCK]
-                entries[where] = add(entries[where], change.values[at : at + _BLOCK])
+            # In the order of the file, so that each of its pages is fetched once.
+            order = np.argsort(change.positions)
+            for at in range(0, len(order), _BLOCK):
+                some = order[at : at + _BLOCK]
+                where = change.positions[some]
+                entries[where] = add(entries[where], change.values[some])

@@ -27,7 +27,9 @@ LABELS = ["negative", "neutral", "positive"]
 def world(tmp_path_factory):
     """θ₀ as `base`, a language's file and a task's file."""
     folder = tmp_path_factory.mktemp("sft")
-    base = load_file(tiny_xlmr(folder / "base", ["ka lu mi to ren sa", "po ni ka"] * 9, 40) / "model.safetensors")
+    base = load_file(
+        tiny_xlmr(folder / "base", ["ka lu mi to ren sa", "po ni ka"] * 9, 40) / "model.safetensors"
+    )
     diffs = {name: sparse(base[name], 0.1, seed) for seed, name in enumerate((EMBEDDINGS, QUERY))}
     head = {"lm_head.dense.bias": torch.randn(32), "adapter.weight": torch.randn(2, 2)}
     save(folder / "quy", diffs, head)
@@ -92,11 +94,15 @@ def test_what_is_exported_is_imported_bit_for_bit(world, tmp_path, kind):
     tensors = load_file(checkpoint / "model.safetensors")
     done = forked("taxlt", "export", "sft", checkpoint, tmp_path / "file", "--model", folder / "base")
     assert done.code == 0 and " MB in " in done.stdout, done
-    again = sft(tmp_path, tmp_path / "file", "--model", folder / "base", *flags, "--output", tmp_path / "again")
+    again = sft(
+        tmp_path, tmp_path / "file", "--model", folder / "base", *flags, "--output", tmp_path / "again"
+    )
     assert again.code == 0, again.stderr
     found = load_file(tmp_path / "again" / "model.safetensors")
     assert found.keys() == tensors.keys()
-    assert all(found[name].view(torch.int32).equal(value.view(torch.int32)) for name, value in tensors.items())
+    assert all(
+        found[name].view(torch.int32).equal(value.view(torch.int32)) for name, value in tensors.items()
+    )
     content = torch.load(tmp_path / "file" / "pytorch_diff.bin", weights_only=True)
     assert all(type(step) is int for entry in content["diffs"].values() for step in entry["index_steps"])
     assert QUERY in content["diffs"] and not [name for name in content["diffs"] if "head" in name]
@@ -174,7 +180,9 @@ def test_misfits_of_name_head_and_labels_are_one_line(world, tmp_path):
     (tmp_path / "full" / "work.txt").write_text("mine")
     assert "is not empty" in refused(tmp_path, folder / "quy", *base, "--lang", "xx", "--output", "full")
     assert not (tmp_path / "vectors").exists()
-    assert json.loads((folder / "base" / "config.json").read_text())["architectures"] == ["XLMRobertaForMaskedLM"]
+    assert json.loads((folder / "base" / "config.json").read_text())["architectures"] == [
+        "XLMRobertaForMaskedLM"
+    ]
 
 
 def test_all_shows_what_exists_and_downloads_nothing_without_yes(tmp_path):
@@ -191,4 +199,6 @@ def test_all_shows_what_exists_and_downloads_nothing_without_yes(tmp_path):
     assert "8 files to download, about 410 MB: 41 s" in done.stdout
     done = sft(tmp_path, "--all", "nusax", "--model", model, "--yes")
     assert done.code == 1 and "is not to be had from the hub" in done.last_line, done
-    assert "xlm-roberta-large" in refused(tmp_path, "--all", "xnli", "--model", "FacebookAI/xlm-roberta-large")
+    assert "xlm-roberta-large" in refused(
+        tmp_path, "--all", "xnli", "--model", "FacebookAI/xlm-roberta-large"
+    )
