@@ -4,9 +4,9 @@
 
 A random float32 checkpoint (278 M parameters) and a file of 7.6 million differences, 2 million of them in the
 embeddings, stand in a temporary folder. Copying is a plain file copy of the weights, in turn with the import.
-Import is measured as the whole command, and without what any Python with torch and transformers needs before
-it begins (`taxlt import sft` of a file that is not there). Needs Linux for the memory: anonymous pages, without
-those of mapped files.
+Import is measured as the whole command, and without what any Python with torch and transformers needs
+before it begins (`taxlt import sft` of a file that is not there). Needs Linux for the memory: anonymous
+pages, without those of mapped files.
 """
 
 import os

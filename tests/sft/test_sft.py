@@ -1,4 +1,4 @@
-"""`taxlt import sft` and `taxlt export sft`: files written by the format's description, through the commands."""
+"""`taxlt import sft` and `taxlt export sft`: files by the format's description."""
 
 import json
 import pickle
@@ -163,7 +163,7 @@ def test_a_file_of_anything_else_is_refused(world, tmp_path, content, said):
 
 
 def test_misfits_of_name_head_and_labels_are_one_line(world, tmp_path):
-    folder, _, _, head = world
+    folder = world[0]
     base = ("--model", folder / "base")
     save(tmp_path / "other", {"roberta.encoder.layer.7.output.dense.bias": torch.ones(32)})
     assert "layer.7.output.dense.bias (size [32])" in refused(tmp_path, "other", *base, "--lang", "xx")
