@@ -20,7 +20,7 @@ WIDTH, HEIGHT, STEP = 1.7, 0.62, 1.3
 # Where arrows cross few boxes; a folder that is not named here stands in the middle of its layer.
 ACROSS = {
     **{"hosts": 4.3, "__main__": -4.6, "cli": -4.6, "demo": -2.3, "report": -4.0, "sweep": 2.2, "train": 5.6},
-    **{"export": 1.2, "model_files": 2.6},
+    **{"export": 1.2, "sft": 3.9, "model_files": 2.6},
     **{"evaluate": -0.9, "cells": -2.4, "merge": 3.3, "paper": 0.2},
     **{"errors": -3.0, "markdown": 0.0, "process": 3.0},
 }

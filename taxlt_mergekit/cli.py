@@ -13,6 +13,10 @@ from taxlt_mergekit.process import imports_stay
 # list needs no import of torch).
 COMMANDS = {
     "train": ("taxlt_mergekit.train.command:train", "Train a language vector or a task vector."),
+    "import": (
+        "taxlt_mergekit.sft.command:imports",
+        "Make checkpoints of vectors that others published.",
+    ),
     "sweep": (
         "taxlt_mergekit.sweep.command:command",
         "Search scaling factors and densities on validation data.",
@@ -32,7 +36,7 @@ COMMANDS = {
     ),
     "export": (
         "taxlt_mergekit.export.command:export",
-        "Write what could be contributed to lm-eval or mergekit.",
+        "Write vectors to share, and what could be contributed to lm-eval or mergekit.",
     ),
     "info": (
         "taxlt_mergekit.info.command:command",

@@ -1,4 +1,4 @@
-"""`taxlt export`: folders in the form that mergekit's and lm-eval's repositories take."""
+"""`taxlt export`: sparse fine-tunings, and folders in the form that the hosts' repositories take."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from taxlt_mergekit.errors import UserError, translated
+from taxlt_mergekit.process import imports_stay
 
 _DIRECTORY = click.argument("directory", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 _OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace files in DIR that differ.")
@@ -13,7 +14,7 @@ _OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace files in DI
 
 @click.group(name="export")
 def export() -> None:
-    """Write what could be contributed to lm-eval or mergekit, as their repositories want it."""
+    """Write vectors to share, and what could be contributed to lm-eval or mergekit."""
 
 
 @export.command(name="lm-eval")
@@ -40,6 +41,27 @@ def mergekit(directory: Path, overwrite: bool) -> None:
     from taxlt_mergekit.export.mergekit import repository_files
 
     _write(directory, repository_files(), overwrite)
+
+
+@export.command(name="sft")
+@click.argument("checkpoint", metavar="MODEL")
+@click.option("--model", "base", required=True, help="θ₀, which MODEL was trained from.")
+@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+def sft(checkpoint: str, base: str, out: Path) -> None:
+    """MODEL's difference to θ₀ as a sparse fine-tuning (Ansell et al. 2022): OUT/pytorch_diff.bin.
+
+    `taxlt import sft` makes the same checkpoint of it, bit for bit.
+    """
+    with imports_stay():
+        from taxlt_mergekit.sft import extract, restore
+    found = extract.extract(restore.open_base(checkpoint), restore.open_base(base))
+    size = extract.write(found, out)
+    click.echo(
+        f"{found.changed:,} changed parameters of {len(found.entries)} tensors, {len(found.whole)} whole "
+        f"tensors: {size / 1e6:,.1f} MB in {out}"
+    )
+    if found.inexact:
+        click.echo(f"  whole, because no difference restores them: {', '.join(found.inexact)}")
 
 
 def _write(directory: Path, files: Mapping[str, str], overwrite: bool) -> None:

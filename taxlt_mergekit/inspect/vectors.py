@@ -41,6 +41,8 @@ def read_vectors(path: Path, options: MergeOptions) -> Vectors:
         raise UserError(
             f"{path}: vectors are compared in the models' own shapes; leave out slices and tokenizer"
         )
+    if recipe.base_model is None:
+        raise UserError(f"{path}: names no base_model, so there are no vectors to look at")
     merge = prepare(recipe, str(path.with_suffix("")), options, text)
     cast = merge.cast
     planned = VectorPlanner(

@@ -1,0 +1,1 @@
+"""Sparse fine-tunings (Ansell et al. 2022) in the files of their authors' library: import and export."""
