@@ -18,7 +18,7 @@ from taxlt_mergekit.merge.output import staging
 from taxlt_mergekit.model_files import companions_folder, copy_companions
 from taxlt_mergekit.sft.card import write as write_card
 from taxlt_mergekit.sft.file import Difference, SparseFineTuning
-from taxlt_mergekit.sft.weights import change_weights, tensor_of, write_weights
+from taxlt_mergekit.sft.weights import changed, tensor_of, write_weights
 
 XLMR_BASE_BYTES = 1_113_000_000  # a checkpoint of XLM-R base in float32
 # Heads of tasks, in the order in which they are tried.
@@ -134,11 +134,11 @@ def write(restored: Restored, output: Path, name: str, lang: str | None) -> None
 
     def tensors():
         for key, value in restored.whole.items():
-            yield key, tensor_of(base, value) if isinstance(value, str) else value.float().contiguous()
+            tensor = tensor_of(base, value) if isinstance(value, str) else value.float().contiguous()
+            yield key, changed(tensor, restored.changes[key]) if key in restored.changes else tensor
 
     with staging(str(output)) as folder, translated(f"{output}: cannot be written"):
         write_weights(folder, tensors(), restored.whole)
-        change_weights(folder, restored.changes)
         restored.config.dtype = torch.float32
         restored.config.save_pretrained(folder)
         reference = base.model.model

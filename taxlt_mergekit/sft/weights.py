@@ -1,10 +1,7 @@
-"""A checkpoint's tensors, written whole and then changed in place where a sparse fine-tuning says so."""
+"""A checkpoint's tensors: read, changed where a sparse fine-tuning says so, and written one by one."""
 
-import json
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable
 
-import numpy as np
 import torch
 from mergekit.io.tasks import LoaderCache
 
@@ -35,24 +32,14 @@ def write_weights(folder: str, tensors: Iterable[tuple[str, torch.Tensor]], name
     writer.finalize()
 
 
-def change_weights(folder: str, changes: Mapping[str, Difference]) -> None:
-    """Add differences to tensors of the files in a folder. The files are mapped, so memory does not grow.
+def changed(tensor: torch.Tensor, change: Difference) -> torch.Tensor:
+    """θ₀ + the difference, a new float32 tensor.
 
-    Args:
-        changes: a tensor's name in the files → what is added to it.
+    Before it is written: pages of a file that the system is writing out would have to be waited for.
     """
-    for path in sorted(Path(folder).glob("*.safetensors")):
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length))
-        whole = np.memmap(path, mode="r+", dtype=np.uint8)
-        for name in changes.keys() & header.keys():
-            begin, end = (8 + length + offset for offset in header[name]["data_offsets"])
-            entries = whole[begin:end].view(np.float32)
-            change = changes[name]
-            # In the order of the file, so that each of its pages is fetched once.
-            order = np.argsort(change.positions)
-            for at in range(0, len(order), _BLOCK):
-                some = order[at : at + _BLOCK]
-                where = change.positions[some]
-                entries[where] = add(entries[where], change.values[some])
+    result = tensor.clone(memory_format=torch.contiguous_format)
+    entries = result.numpy().reshape(-1)
+    for at in range(0, len(change.positions), _BLOCK):
+        where = change.positions[at : at + _BLOCK]
+        entries[where] = add(entries[where], change.values[at : at + _BLOCK])
+    return result

@@ -7,43 +7,16 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
-import safetensors.torch
-import torch
-import transformers
 
-from taxlt_mergekit.train import prepare, run
+from taxlt_mergekit.train import prepare
 from taxlt_mergekit.train.folder import checkpoints, fault_of
 from taxlt_mergekit.train.settings import make_settings
-from tests.helpers.faults import Ended, Fault, run_forked
+from tests.helpers.faults import Ended, Fault
+from tests.helpers.faulty_training import carry_out
 from tests.helpers.tiny_models import tiny_xlmr
 from tests.helpers.training import assert_same_weights
-
-
-def write_through_python() -> None:
-    """Have torch and safetensors write with `open`, whose operations can be made to fail."""
-    save = torch.save
-
-    def torch_save(content: object, path: Any, *rest: Any, **options: Any) -> None:
-        with open(path, "wb") as file:
-            save(content, file, *rest, **options)
-
-    def save_file(tensors: dict, path: Any, metadata: dict | None = None) -> None:
-        with open(path, "wb") as file:
-            file.write(safetensors.torch.save(tensors, metadata))
-
-    torch.save, transformers.modeling_utils.safe_save_file = torch_save, save_file
-
-
-def carry_out(plan: prepare.Plan, resume: bool, fault: Fault | None = None) -> Ended:
-    def action() -> None:
-        write_through_python()
-        run.carry_out(plan, resume)
-
-    return run_forked(action, plan.output, fault)
-
 
 # No room, a broken disk, and the end by SIGKILL.
 KINDS = (errno.ENOSPC, errno.EIO, None)

@@ -10,9 +10,9 @@ import pytest
 from taxlt_mergekit.train import prepare
 from taxlt_mergekit.train.settings import make_settings
 from tests.helpers.faults import Fault
+from tests.helpers.faulty_training import carry_out
 from tests.helpers.tiny_models import tiny_xlmr
 from tests.helpers.training import assert_same_weights
-from tests.train.test_faults import carry_out
 
 
 @pytest.fixture(scope="module")
