@@ -8,6 +8,7 @@ padded: so room is left for it, tensors are written as they come, and the header
 import json
 import os
 from collections import deque
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, BinaryIO
 
@@ -63,23 +64,30 @@ class StreamingWriter(TensorWriter):
 
     def save_tensor(self, name: str, tensor: torch.Tensor, clone: bool = False) -> None:
         tensor = tensor.detach().cpu().contiguous()
+        self.save_pieces(name, tensor.dtype, tensor.shape, [tensor])
+
+    def save_pieces(
+        self, name: str, dtype: torch.dtype, shape: torch.Size, pieces: Iterable[torch.Tensor]
+    ) -> None:
+        """Save a tensor that is never held whole.
+
+        Args:
+            pieces: its entries in their order, contiguous, of this type and on the processor's memory.
+        """
+        size = shape.numel() * dtype.itemsize
         with self._lock:
-            full = self.max_shard_size > 0 and self.current_shard_size + tensor.nbytes > self.max_shard_size
-            if self._file is not None and full:
+            if self._file is not None and 0 < self.max_shard_size < self.current_shard_size + size:
                 self._finish_file()
             if self._file is None:
                 self._start_file()
-            begin, end = self.current_shard_size, self.current_shard_size + tensor.nbytes
-            self._header[name] = {
-                "dtype": _NAMES[tensor.dtype],
-                "shape": list(tensor.shape),
-                "data_offsets": [begin, end],
-            }
+            begin, end = self.current_shard_size, self.current_shard_size + size
+            self._header[name] = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [begin, end]}
             self.current_shard_size = end
             assert self._file is not None
-            self._pending.append(self._thread.submit(_append, self._file, tensor))
-            if len(self._pending) > _AHEAD:
-                self._pending.popleft().result()
+            for piece in pieces:
+                self._pending.append(self._thread.submit(_append, self._file, piece))
+                if len(self._pending) > _AHEAD:
+                    self._pending.popleft().result()
 
     def finalize(self) -> None:
         with self._lock:

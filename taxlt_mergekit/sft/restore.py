@@ -18,7 +18,7 @@ from taxlt_mergekit.merge.output import staging
 from taxlt_mergekit.model_files import companions_folder, copy_companions
 from taxlt_mergekit.sft.card import write as write_card
 from taxlt_mergekit.sft.file import Difference, SparseFineTuning
-from taxlt_mergekit.sft.weights import changed, tensor_of, write_weights
+from taxlt_mergekit.sft.weights import tensor_of, write_weights
 
 XLMR_BASE_BYTES = 1_113_000_000  # a checkpoint of XLM-R base in float32
 # Heads of tasks, in the order in which they are tried.
@@ -135,7 +135,7 @@ def write(restored: Restored, output: Path, name: str, lang: str | None) -> None
     def tensors():
         for key, value in restored.whole.items():
             tensor = tensor_of(base, value) if isinstance(value, str) else value.float().contiguous()
-            yield key, changed(tensor, restored.changes[key]) if key in restored.changes else tensor
+            yield key, tensor, restored.changes.get(key)
 
     with staging(str(output)) as folder, translated(f"{output}: cannot be written"):
         write_weights(folder, tensors(), restored.whole)

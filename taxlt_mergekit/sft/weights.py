@@ -1,7 +1,8 @@
 """A checkpoint's tensors: read, changed where a sparse fine-tuning says so, and written one by one."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
+import numpy as np
 import torch
 from mergekit.io.tasks import LoaderCache
 
@@ -13,7 +14,7 @@ from taxlt_mergekit.sft.file import Difference
 
 _SHARD = 5 * 10**9  # bytes a file, as transformers saves
 _ENTRY = 256
-_BLOCK = 1 << 22  # entries changed at a time
+_PIECE = 1 << 18  # entries: 1 MB, which the allocator hands out again
 
 
 def tensor_of(checkpoint: Checkpoint, name: str) -> torch.Tensor:
@@ -23,23 +24,37 @@ def tensor_of(checkpoint: Checkpoint, name: str) -> torch.Tensor:
     return tensor.float() if tensor.is_floating_point() else tensor
 
 
-def write_weights(folder: str, tensors: Iterable[tuple[str, torch.Tensor]], names: Iterable[str]) -> None:
-    """Write tensors one by one as safetensors files with transformers' names."""
+def write_weights(
+    folder: str, tensors: Iterable[tuple[str, torch.Tensor, Difference | None]], names: Iterable[str]
+) -> None:
+    """Write tensors one by one as safetensors files with transformers' names.
+
+    Args:
+        tensors: name, tensor, and what is added to it.
+        names: all of them.
+    """
     room = _ENTRY + sum(_ENTRY + len(name.encode()) for name in names)
     writer = StreamingWriter(folder, _SHARD, room)
-    for name, tensor in tensors:
-        writer.save_tensor(name, tensor)
+    for name, tensor, change in tensors:
+        if change is None:
+            writer.save_tensor(name, tensor)
+        else:
+            writer.save_pieces(name, tensor.dtype, tensor.shape, changed(tensor, change))
     writer.finalize()
 
 
-def changed(tensor: torch.Tensor, change: Difference) -> torch.Tensor:
-    """θ₀ + the difference, a new float32 tensor.
+def changed(tensor: torch.Tensor, change: Difference, size: int = _PIECE) -> Iterator[torch.Tensor]:
+    """θ₀ + the difference, in flat pieces: an embedding is most of a model and is never held twice.
 
-    Before it is written: pages of a file that the system is writing out would have to be waited for.
+    Args:
+        tensor: θ₀, float32.
+        size: entries a piece.
     """
-    result = tensor.clone(memory_format=torch.contiguous_format)
-    entries = result.numpy().reshape(-1)
-    for at in range(0, len(change.positions), _BLOCK):
-        where = change.positions[at : at + _BLOCK]
-        entries[where] = add(entries[where], change.values[at : at + _BLOCK])
-    return result
+    flat, order = tensor.reshape(-1).numpy(), np.argsort(change.positions)
+    positions, values = change.positions[order], change.values[order]
+    for start in range(0, len(flat), size):
+        piece = flat[start : start + size].copy()
+        begin, end = np.searchsorted(positions, (start, start + size))
+        where = positions[begin:end] - start
+        piece[where] = add(piece[where], values[begin:end])
+        yield torch.from_numpy(piece)
