@@ -22,10 +22,10 @@ from taxlt_mergekit.cells.store import CELLS_FILE, Cell, Parameters, read_cells
 from taxlt_mergekit.demo import files
 from taxlt_mergekit.demo.stages import ENVIRONMENT
 from taxlt_mergekit.merge.methods.table import METHODS
+from taxlt_mergekit.model_files import FISHER_FILE
 
 WEIGHTS, DENSITIES = "0.2:1.0:0.2", "0.3,1"
 RECIPES, SOUP = "methods", 3
-FISHER = "fisher.safetensors"
 
 
 @click.command()
@@ -85,8 +85,8 @@ def _write_recipes(world: Path, methods: Sequence[str], soup: bool) -> list[str]
     written = []
     for code in files.TARGETS:
         for name in methods:
-            if name == "xlt_fisher" and not (world / files.vector("task", files.TASK) / FISHER).exists():
-                click.echo(f"{world}: no {FISHER} beside its models, so without xlt_fisher")
+            if name == "xlt_fisher" and not (world / files.vector("task", files.TASK) / FISHER_FILE).exists():
+                click.echo(f"{world}: no {FISHER_FILE} beside its models, so without xlt_fisher")
                 continue
             variant = "minus_src_plus_tgt" if name == "xlt_analogy" else "plus_tgt"
             document = yaml.safe_load(files.recipe(variant, code))

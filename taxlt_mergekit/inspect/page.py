@@ -1,14 +1,15 @@
 """The facts of a recipe's vectors as tables: of the whole, by layer and by kind of tensor."""
 
 import re
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping
 from functools import reduce
 from operator import add
 
 from taxlt_mergekit.inspect.facts import Facts, by_layer, summed
 from taxlt_mergekit.inspect.vectors import Vectors
+from taxlt_mergekit.merge.card import spread
 from taxlt_mergekit.merge.run import UNRELATED
-from taxlt_mergekit.report.tables import NOTHING, Block, Heading, Item, Number, Table, bullets
+from taxlt_mergekit.report.tables import Block, Heading, Item, Number, Table, bullets
 
 # A vector this much smaller than the task's adds little at any λ that people use.
 SMALL = 0.1
@@ -65,7 +66,7 @@ def _overview(vectors: Vectors, whole: Facts) -> Table:
         rows.append(
             (
                 name,
-                _spread(given.values.get("weight")),
+                spread(given.values.get("weight", set())),
                 _percent(whole.size(i), 3),
                 _percent(whole.share_moved(i)),
                 _percent(whole.moved_rows[i] / whole.rows if whole.rows else None),
@@ -88,11 +89,6 @@ def _table(name: str, what: str, vectors: Vectors, groups: Mapping[str, Facts]) 
         for group, facts in groups.items()
     ]
     return Table(name, header, tuple(rows))
-
-
-def _spread(values: Set[float] | None) -> str:
-    """λ, or its range where the recipe has filters; a dash for a method that has none."""
-    return " to ".join(f"{value:g}" for value in sorted({min(values), max(values)})) if values else NOTHING
 
 
 def _percent(share: float | None, digits: int = 2) -> Number:

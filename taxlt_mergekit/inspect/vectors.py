@@ -10,6 +10,7 @@ from mergekit.options import MergeOptions
 from taxlt_mergekit.errors import UserError
 from taxlt_mergekit.inspect.facts import Facts, measure
 from taxlt_mergekit.merge.methods.base import refuse_non_finite
+from taxlt_mergekit.merge.methods.table import METHODS
 from taxlt_mergekit.merge.plan import Given, VectorPlanner, loads
 from taxlt_mergekit.merge.run import prepare
 from taxlt_mergekit.sweep.recipe import parse_recipe
@@ -43,6 +44,8 @@ def read_vectors(path: Path, options: MergeOptions) -> Vectors:
         )
     if recipe.base_model is None:
         raise UserError(f"{path}: names no base_model, so there are no vectors to look at")
+    if "scope" in METHODS[recipe.merge_method].shared:  # thresholds over whole vectors would be looked for
+        recipe.parameters = (recipe.parameters or {}) | {"scope": "tensor"}
     merge = prepare(recipe, str(path.with_suffix("")), options, text)
     cast = merge.cast
     planned = VectorPlanner(

@@ -1,6 +1,7 @@
 """What a merge says of itself: the README.md of the merged model, and the lines at the end of the command."""
 
 import os
+from collections.abc import Set
 from typing import Any
 
 from taxlt_mergekit import markdown
@@ -101,7 +102,7 @@ def _shown(merge: Merge, name: str) -> str:
 
 
 def _of(given: Given, name: str) -> str:
-    return _spread(given.values.get(name, set()))
+    return spread(given.values.get(name, set()))
 
 
 def _ratio(merge: Merge, model: Any) -> str:
@@ -113,7 +114,8 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
 
 
-def _spread(values: set[Any]) -> str:
+def spread(values: Set[Any]) -> str:
+    """A parameter's values: one, the range of several, or a dash."""
     if not values:
         return _NOTHING
     if not all(isinstance(value, int | float) for value in values):

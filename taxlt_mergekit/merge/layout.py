@@ -107,10 +107,8 @@ def _averaged_head(
     Raises:
         UserError: heads of other labels or shapes, or one that another task model lacks.
     """
-    task, averaged = (
-        checkpoints[cast.task],
-        [name for name in head if checkpoints[cast.task].headers[name].floating],
-    )
+    task = checkpoints[cast.task]
+    averaged = [name for name in head if task.headers[name].floating]
     for model in cast.tasks[1:]:
         other = checkpoints[model]
         if other.architecture != task.architecture:

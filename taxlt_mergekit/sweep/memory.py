@@ -118,17 +118,17 @@ class MemoryMerge:
         shared = dict(task.parameters.items()) | {"record": None, "known_finite": name in self._finite}
         if target.device.type == "cpu":  # where the checkpoints are
             shared["out"] = target
-        if "scope" not in shared:  # a method that knows no thresholds over whole vectors
-            pass
-        elif point.density is not None and point.density < 1:
-            shared |= {"select": point.select or shared["select"], "scope": point.scope or shared["scope"]}
-            shared["cutoffs"] = {
-                model: found
-                for model in self.languages
-                if (found := self._vector_cutoffs(model, point.density, shared).get(name)) is not None
-            }
-        elif point.density is not None:
+        has_thresholds = "scope" in shared  # over whole vectors, which mergekit's methods do not know
+        if has_thresholds and point.density is not None:
             shared["cutoffs"] = {}
+            if point.density < 1:
+                shared["select"] = point.select or shared["select"]
+                shared["scope"] = point.scope or shared["scope"]
+                shared["cutoffs"] = {
+                    model: found
+                    for model in self.languages
+                    if (found := self._vector_cutoffs(model, point.density, shared).get(name)) is not None
+                }
         update = {"parameters": ImmutableMap(shared), "input_parameters": ImmutableMap(inputs)}
         return task.model_copy(update=update)
 

@@ -80,16 +80,15 @@ def grid_points(
         pairs = itertools.product(source_weight or unchanged, target_weight or unchanged)
     points = []
     for (source, target), share in itertools.product(pairs, density or unchanged):
-        dense = share is None or share == 1
-        dense = dense or "select" not in varied
-        for choice in [None] if dense else select or ["top"]:
+        selects = share is not None and share != 1 and "select" in varied
+        for choice in select or ["top"] if selects else [None]:
             points.append(
                 Parameters(
                     source_weight=source if "source" in roles else None,
                     target_weight=target if "target" in roles else None,
                     density=share,
                     select=choice,  # type: ignore[arg-type]
-                    scope=None if dense else scope or "global",  # type: ignore[arg-type]
+                    scope=(scope or "global") if selects else None,  # type: ignore[arg-type]
                 )
             )
     return list(dict.fromkeys(points))

@@ -219,14 +219,18 @@ def _language_steps(
     if steps < 0:
         steps = math.ceil(arguments.num_train_epochs * blocks / batch.total)
         if "eval_steps" not in given:
-            changed = dict.fromkeys(("eval_steps", "save_steps"), max(1, steps // EVALUATIONS))
+            changed = _evaluated_every(max(1, steps // EVALUATIONS))
     logging = given.get("logging_steps", max(1, min(100, steps // EVALUATIONS)))
     return {"max_steps": steps, "logging_steps": logging, **changed, **_short_run(arguments, steps)}
 
 
+def _evaluated_every(steps: int) -> dict[str, int]:
+    return {"eval_steps": steps, "save_steps": steps}
+
+
 def _short_run(arguments: TrainingArguments, steps: int) -> dict[str, int]:
     """A run that is shorter than the steps between evaluations is evaluated once, at its end."""
-    return dict.fromkeys(("eval_steps", "save_steps"), steps) if arguments.eval_steps > steps else {}
+    return _evaluated_every(steps) if arguments.eval_steps > steps else {}
 
 
 def _task_plan(settings: TaskSettings, resume: bool) -> Plan:
@@ -319,6 +323,7 @@ def _begin(settings: Settings) -> int:
 
 
 def _size(settings: Settings, config: Any) -> tuple[Size, str]:
+    """Whose settings of the paper are taken, and why."""
     return (settings.size, "--size") if settings.size else model_size(settings.model, config)
 
 

@@ -14,9 +14,10 @@ import transformers
 from transformers.trainer_callback import TrainerState
 
 from taxlt_mergekit.errors import UserError
+from taxlt_mergekit.model_files import FISHER_FILE
 from taxlt_mergekit.train import card, folder
 from taxlt_mergekit.train.console import Lines, StopOnSignal, duration, is_main, perplexity, say
-from taxlt_mergekit.train.fisher.file import FISHER_FILE, write_fisher
+from taxlt_mergekit.train.fisher.file import write_fisher
 from taxlt_mergekit.train.models import count_parameters
 from taxlt_mergekit.train.prepare import Plan
 from taxlt_mergekit.train.settings import check_same_run, write_settings

@@ -1,5 +1,6 @@
 """A training run in a process of its own, one of whose operations on files fails."""
 
+from pathlib import Path
 from typing import Any
 
 import safetensors.torch
@@ -7,7 +8,9 @@ import torch
 import transformers
 
 from taxlt_mergekit.train import prepare, run
+from taxlt_mergekit.train.settings import make_settings
 from tests.helpers.faults import Ended, Fault, run_forked
+from tests.helpers.tiny_models import tiny_xlmr
 
 
 def write_through_python() -> None:
@@ -31,3 +34,21 @@ def carry_out(plan: prepare.Plan, resume: bool, fault: Fault | None = None) -> E
         run.carry_out(plan, resume)
 
     return run_forked(action, plan.output, fault)
+
+
+def short_plan(folder: Path, text: Path, **more: Any) -> prepare.Plan:
+    """Two steps of a very small model, two checkpoints, of which one is kept.
+
+    Args:
+        more: further settings.
+    """
+    lines = text.read_text(encoding="utf-8").splitlines()
+    values = {
+        "model": str(tiny_xlmr(folder / "model", lines, vocabulary=40, hidden=4, layers=1, positions=20)),
+        "corpus": [str(text)],
+        "output": str(folder / "out"),
+        "validation_share": 0.01,
+        **{"block_size": 16, "batch_size": 2, "learning_rate": 1e-2, "max_steps": 2, "eval_steps": 1},
+        **{"save_total_limit": 1, "per_device_eval_batch_size": 16},
+    }
+    return prepare.make_plan(make_settings("language", values | more), resume=False)

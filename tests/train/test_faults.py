@@ -12,10 +12,8 @@ import pytest
 
 from taxlt_mergekit.train import prepare
 from taxlt_mergekit.train.folder import checkpoints, fault_of
-from taxlt_mergekit.train.settings import make_settings
 from tests.helpers.faults import Ended, Fault
-from tests.helpers.faulty_training import carry_out
-from tests.helpers.tiny_models import tiny_xlmr
+from tests.helpers.faulty_training import carry_out, short_plan
 from tests.helpers.training import assert_same_weights
 
 # No room, a broken disk, and the end by SIGKILL.
@@ -25,18 +23,8 @@ KINDS = (errno.ENOSPC, errno.EIO, None)
 @pytest.fixture(scope="module")
 def plan(small_text, small_cache, tmp_path_factory) -> prepare.Plan:
     """Two checkpoints, of which one is kept, of a very small model."""
-    folder = tmp_path_factory.mktemp("faults")
-    lines = small_text.read_text(encoding="utf-8").splitlines()
-    values = {
-        "model": str(tiny_xlmr(folder / "model", lines, vocabulary=40, hidden=4, layers=1, positions=20)),
-        "corpus": [str(small_text)],
-        "output": str(folder / "out"),
-        "validation_share": 0.01,
-        **{"block_size": 16, "batch_size": 2, "learning_rate": 1e-2, "max_steps": 2, "eval_steps": 1},
-        **{"save_total_limit": 1, "per_device_eval_batch_size": 16},
-    }
     gc.freeze()  # forks are quicker when they do not look through all that was imported
-    yield prepare.make_plan(make_settings("language", values), resume=False)
+    yield short_plan(tmp_path_factory.mktemp("faults"), small_text)
     gc.unfreeze()
 
 

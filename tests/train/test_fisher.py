@@ -6,8 +6,8 @@ import transformers
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from taxlt_mergekit.model_files import FISHER_FILE
 from taxlt_mergekit.train import run
-from taxlt_mergekit.train.fisher.file import FISHER_FILE
 from tests.helpers.training import SHORT, assert_same_weights, refused, train
 
 FEW = ("--max-steps", 4, "--batch-size", 8, "--max-length", 48, "--learning-rate", "1e-3")

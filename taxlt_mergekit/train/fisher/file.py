@@ -12,12 +12,11 @@ import tqdm
 from safetensors.torch import save_file
 
 from taxlt_mergekit.errors import UserError
+from taxlt_mergekit.model_files import FISHER_FILE
 from taxlt_mergekit.train.blocks import BlockStream
 from taxlt_mergekit.train.fisher.diagonal import empirical_fisher, label_fisher
 from taxlt_mergekit.train.prepare import Plan
 from taxlt_mergekit.train.trainer import VectorTrainer
-
-FISHER_FILE = "fisher.safetensors"
 
 
 def write_fisher(trainer: VectorTrainer, plan: Plan, folder: Path, wanted: int) -> int:
