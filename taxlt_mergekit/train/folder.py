@@ -66,7 +66,9 @@ def look_at_output(folder: Path, resume: bool) -> str:
 
 
 def check_writable(folder: Path, name: str) -> None:
-    """Make the folder and a file in it, and remove what was made.
+    """Write to the folder, or to the one that it will be made in, and leave nothing there.
+
+    No folder is made and removed for it: other runs, started at the same time, may be about to use it.
 
     Args:
         folder: where files will be written.
@@ -77,16 +79,16 @@ def check_writable(folder: Path, name: str) -> None:
     """
     if not is_main():
         return
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        with translated(f"{name} {folder} cannot be written"):
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder) as file:
-                file.write(bytes(4096))
-    finally:
-        for path in made:
-            with contextlib.suppress(OSError):
-                path.rmdir()
+    with translated(f"{name} {folder} cannot be written"):
+        with contextlib.suppress(FileNotFoundError):
+            folder.lstat()  # a name that is too long, or below a file
+        with tempfile.TemporaryFile(dir=_nearest(folder)) as file:
+            file.write(bytes(4096))
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the lowest of those above it that is there; a link counts, whatever it leads to."""
+    return next(path for path in (folder, *folder.parents) if path.exists() or path.is_symlink())
 
 
 def check_room(folder: Path, checkpoint: int, saves: int, limit: int | None) -> None:
@@ -102,9 +104,8 @@ def check_room(folder: Path, checkpoint: int, saves: int, limit: int | None) -> 
         UserError: the disk has less room.
     """
     number = min(saves, limit + 1) if limit else saves
-    disk = next(path for path in (folder, *folder.parents) if path.exists())
     there = sum(path.stat().st_size for saved in checkpoints(folder) for path in saved.glob("*"))
-    free = shutil.disk_usage(disk).free + there
+    free = shutil.disk_usage(_nearest(folder)).free + there
     if free < number * checkpoint:
         raise UserError(
             f"--output {folder}: the disk has room for {_size(free)}, and {number} checkpoints of "
