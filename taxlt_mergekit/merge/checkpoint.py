@@ -73,6 +73,10 @@ class Skeleton:
         group = [kept, *(name for name, source in self._tied.items() if source == kept)]
         return [self._place(name) for name in group]
 
+    def places_of(self, name: str) -> list[str]:
+        """The place of a file's tensor, and those of the tensors that it is tied to."""
+        return [self.place(name), *self.twins(name)]
+
     def fused_place(self, name: str) -> str:
         """The place, in the model, of what a file's tensor is or becomes a part of."""
         return self._place(self._renamed(name, self._converters))

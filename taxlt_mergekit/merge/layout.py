@@ -192,7 +192,7 @@ def _sources(task: Checkpoint, other: Checkpoint) -> dict[str, str]:
         if other.architecture == task.architecture and name in other.headers:
             found[name] = name
             continue
-        places = (task.skeleton.place(name), *task.skeleton.twins(name))
+        places = task.skeleton.places_of(name)
         if source := next((other.places[place] for place in places if place in other.places), None):
             found[name] = source
         elif name not in other.headers and can_convert_checkpoint_keys(

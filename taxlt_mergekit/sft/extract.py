@@ -49,7 +49,7 @@ def extract(model: Checkpoint, base: Checkpoint) -> Extracted:
     found, seen = Extracted(), set()
     for name, header in model.headers.items():
         bare = name.removeprefix(model.wrapper)
-        places = [model.skeleton.place(bare), *model.skeleton.twins(bare)]
+        places = model.skeleton.places_of(bare)
         group = min(places)
         if group in seen or not header.floating:
             continue

@@ -104,7 +104,7 @@ def task(source: str, tuning: SparseFineTuning, base: Checkpoint, labels: Sequen
     whole = _by_place(source, skeleton, tuning.whole, lambda tensor: tensor)
     places = set()
     for name in _saved(model):
-        own = [skeleton.place(name), *skeleton.twins(name)]
+        own = skeleton.places_of(name)
         places |= set(own)
         if hit := next((place for place in own if place in whole), None):
             found.whole[name] = whole[hit][1]
@@ -165,8 +165,7 @@ def _total(restored: Restored) -> int:
 
 
 def _places(base: Checkpoint, name: str) -> list[str]:
-    bare = name.removeprefix(base.wrapper)
-    return [base.skeleton.place(bare), *base.skeleton.twins(bare)]
+    return base.skeleton.places_of(name.removeprefix(base.wrapper))
 
 
 def _by_place(source: str, skeleton: Skeleton, given: dict[str, Any], keep: Callable) -> dict[str, tuple]:
