@@ -21,7 +21,7 @@ import yaml
 from taxlt_mergekit.cells.lm_eval import read_lm_eval
 from taxlt_mergekit.demo import files
 from taxlt_mergekit.demo.results import read_outcome
-from taxlt_mergekit.demo.stages import ENVIRONMENT, MARK, stages
+from taxlt_mergekit.demo.stages import ENVIRONMENT, MARK, training
 from taxlt_mergekit.paper.variants import MODEL
 
 COLUMNS = {MODEL: "MODEL", "plus_tgt": "+TGT", "lt_sft": "LT-SFT"}
@@ -64,10 +64,9 @@ def accuracy(demo: Path, seed: int, code: str, share: float) -> float:
     """Test accuracy of LT-SFT on a target, in percent."""
     folder = f"sparse/{share:g}"
     vectors = {"task": f"{folder}/{files.TASK}", "target": f"{folder}/{code}"}
-    wanted = (f"--name {files.TASK}", f"--lang {code}")
-    for output, flags in zip(vectors.values(), wanted, strict=True):
-        [stage] = [one for one in stages(seed)[1] if f" {flags} " in f"{one} "]
-        run(demo, *stage.command, "--sparse", f"{share:g}", "--output", output, "--resume")
+    for name, output in zip((files.TASK, code), vectors.values(), strict=True):
+        command = training(seed, name).command
+        run(demo, *command, "--sparse", f"{share:g}", "--output", output, "--resume")
     recipe, merged, scores = (f"{folder}/{code}{end}" for end in (".yml", "_merged", "_scores"))
     models = [
         {"model": vectors["task"], "parameters": {"role": "task"}},

@@ -20,12 +20,11 @@ import yaml
 from taxlt_mergekit.cells.selection import best_parameters, complete, grid
 from taxlt_mergekit.cells.store import CELLS_FILE, Cell, Parameters, read_cells
 from taxlt_mergekit.demo import files
-from taxlt_mergekit.demo.stages import ENVIRONMENT
+from taxlt_mergekit.demo.stages import ENVIRONMENT, training
 from taxlt_mergekit.merge.methods.table import METHODS
-from taxlt_mergekit.model_files import FISHER_FILE
 
 WEIGHTS, DENSITIES = "0.2:1.0:0.2", "0.3,1"
-RECIPES, SOUP = "methods", 3
+RECIPES, SOUP, FISHER = "methods", 3, 1000
 
 
 @click.command()
@@ -60,7 +59,11 @@ def main(
         if not (world / files.SCORES).exists():
             _taxlt(output, "demo", "--output", world, "--seed", number, "--overwrite")
         if soup:
-            _more_task_models(world, number)
+            for k in range(1, SOUP):
+                _train_again(world, number, files.TASK, f"{files.TASK}-{k}", "--seed", number + 1000 * k)
+        if "xlt_fisher" in names:
+            for name in (files.TASK, *files.TARGETS):
+                _train_again(world, number, name, f"{name}-fisher", "--fisher", FISHER)
     recipes = {number: _write_recipes(world, names, soup) for number, world in every.items()}
     results = {number: output / "results" / f"seed-{number}" for number in every}
     for number, world in every.items():
@@ -85,9 +88,6 @@ def _write_recipes(world: Path, methods: Sequence[str], soup: bool) -> list[str]
     written = []
     for code in files.TARGETS:
         for name in methods:
-            if name == "xlt_fisher" and not (world / files.vector("task", files.TASK) / FISHER_FILE).exists():
-                click.echo(f"{world}: no {FISHER_FILE} beside its models, so without xlt_fisher")
-                continue
             variant = "minus_src_plus_tgt" if name == "xlt_analogy" else "plus_tgt"
             document = yaml.safe_load(files.recipe(variant, code))
             if name not in ("xlt_additive", "xlt_analogy"):
@@ -95,7 +95,8 @@ def _write_recipes(world: Path, methods: Sequence[str], soup: bool) -> list[str]
                 variant += f".{name}"
             written.append(_write(world, f"{code}_{variant}", document))
         if soup:
-            models = [files.vector("task", _task_name(k)) for k in range(SOUP)]
+            names = [files.TASK, *(f"{files.TASK}-{k}" for k in range(1, SOUP))]
+            models = [files.vector("task", name) for name in names]
             entries = [{"model": m, "parameters": {"role": "task", "weight": 1.0}} for m in models]
             document = {"merge_method": "xlt_linear", "base_model": files.BASE, "dtype": "float32"}
             written.append(_write(world, f"{code}_plus_tgt.xlt_soup", document | {"models": entries}))
@@ -109,6 +110,8 @@ def _of(name: str, document: dict[str, Any]) -> dict[str, Any]:
     for entry in document["models"]:
         role = entry["parameters"]["role"]
         entry["parameters"] = {"role": role} | ({"weight": 1.0} if has_weight else {})
+        if name == "xlt_fisher":
+            entry["model"] += "-fisher"
     return document
 
 
@@ -118,20 +121,12 @@ def _write(world: Path, stem: str, document: dict[str, Any]) -> str:
     return path
 
 
-def _task_name(number: int) -> str:
-    return files.TASK + (f"-{number}" if number else "")
-
-
-def _more_task_models(world: Path, seed: int) -> None:
-    """The world's own command with another seed and name."""
-    lines = (world / files.COMMANDS).read_text(encoding="utf-8").splitlines()
-    (command,) = (line.split() for line in lines if line.startswith("taxlt train task"))
-    for number in range(1, SOUP):
-        name = _task_name(number)
-        if not (world / files.vector("task", name) / "config.json").exists():
-            changed = {"--name": name, "--seed": str(seed + 1000 * number)}
-            words = [changed.get(before, word) for before, word in zip(["", *command], command, strict=False)]
-            _taxlt(world, *words[1:])
+def _train_again(world: Path, seed: int, name: str, again: str, *more: object) -> None:
+    """The world's own command of a vector, with another output and flags that stand after its own."""
+    output = files.vector("task" if name == files.TASK else "lang", again)
+    if not (world / output / "config.json").exists():
+        command = training(seed, name).command
+        _taxlt(world, *command[1:], "--output", output, *more, "--resume")
 
 
 def _cells(folder: Path) -> Iterator[Cell]:

@@ -37,6 +37,13 @@ def stages(seed: int) -> list[list[Stage]]:
     return [[_pretraining(seed)], _vectors(seed), _sweeps(seed), _merges(), _evaluations()]
 
 
+def training(seed: int, name: str) -> Stage:
+    """The stage that trains the vector of a language's code, or of `files.TASK`."""
+    flags = f" --name {name} " if name == files.TASK else f" --lang {name} "
+    [found] = [stage for stage in _vectors(seed) if flags in str(stage)]
+    return found
+
+
 def commands_script(seed: int, groups: Sequence[Sequence[Stage]]) -> str:
     """What was run, as a shell script for the demo's folder."""
     lines = [f"{MARK}, seed {seed}: what it ran, in this folder, with these settings:", ""]
