@@ -9,7 +9,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
+from tests.helpers.evaluation import LmEval
 from tests.helpers.training import small_cache, small_rows, small_text, small_xlmr  # noqa: F401
+
+
+@pytest.fixture(scope="session")
+def command():
+    """`lm_eval`, as `LmEval` runs it: one server for all, because starting it takes ten seconds."""
+    server = LmEval()
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")

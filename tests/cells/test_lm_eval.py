@@ -10,7 +10,7 @@ from taxlt_mergekit.cells.lm_eval import documents, is_results_file, read_lm_eva
 from taxlt_mergekit.cells.store import Coverage, Documents, Parameters
 from taxlt_mergekit.errors import UserError
 from taxlt_mergekit.paper.catalog import known_tasks
-from tests.helpers.evaluation import SENTIMENT_LABELS, LmEval, make_classifier, random_rows, write_rows
+from tests.helpers.evaluation import SENTIMENT_LABELS, make_classifier, random_rows, write_rows
 from tests.helpers.reports import read_table, report
 
 ROWS = 60
@@ -32,7 +32,7 @@ def made_up(code, split):
 
 
 @pytest.fixture(scope="module")
-def evaluated(tmp_path_factory):
+def evaluated(tmp_path_factory, command):
     """A folder in which a user evaluated two classifiers, one of them also on another language and a part."""
     home = tmp_path_factory.mktemp("home")
     for code in ("jav", "sun"):
@@ -41,10 +41,9 @@ def evaluated(tmp_path_factory):
     make_classifier(home / TASK_MODEL, SENTIMENT_LABELS, seed=1)
     make_classifier(home / MERGED, SENTIMENT_LABELS, seed=2)
     (home / MERGED / "mergekit_config.yml").write_text(yaml.safe_dump(RECIPE))
-    lm_eval = LmEval()
 
     def evaluate(model, tasks, output, *more):
-        done = lm_eval(
+        done = command(
             *("--model", "hf-seq-cls", "--model_args", f"pretrained={model}", "--tasks", tasks),
             *("--output_path", output, "--log_samples", "--device", "cpu", *more),
             cwd=home,
@@ -56,7 +55,6 @@ def evaluated(tmp_path_factory):
     evaluate(TASK_MODEL, tasks, "results")
     evaluate(MERGED, tasks, "results")
     evaluate(MERGED, "nusax_senti_jav", "limited", "--limit", "20")
-    lm_eval.close()
     return home
 
 

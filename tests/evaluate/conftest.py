@@ -1,4 +1,4 @@
-"""What the tests of evaluation share: lm-eval's command, small classifiers, made-up data and tasks."""
+"""What the tests of evaluation share: small classifiers, made-up data and tasks."""
 
 import json
 from pathlib import Path
@@ -11,19 +11,10 @@ from tests.helpers.evaluation import (
     BUILT_IN,
     NLI_LABELS,
     SENTIMENT_LABELS,
-    LmEval,
     make_classifier,
     random_rows,
     write_rows,
 )
-
-
-@pytest.fixture(scope="package")
-def command():
-    """`lm_eval`, as `LmEval` runs it."""
-    server = LmEval()
-    yield server
-    server.close()
 
 
 @pytest.fixture(scope="package")

@@ -109,10 +109,10 @@ def test_the_task_files_are_what_the_catalog_says(command):
         assert all(f"`{benchmark.group}_{code}`" in readme for code in benchmark.tasks)
 
 
-def test_lm_eval_lists_the_tasks_and_keeps_its_own(tmp_path):
+def test_lm_eval_lists_the_tasks_and_keeps_its_own(command):
     from lm_eval.tasks.manager import TaskIndex
 
-    listed = console("lm_eval", "ls", "tasks", cwd=tmp_path)
+    listed = command("ls", "tasks")
     rows = [line.split("|") for line in listed.stdout.splitlines() if line.startswith("|")]
     names = {row[1].strip() for row in rows if not row[1].startswith("--")} - {"Group", "Tag", "Task"}
     ours = {name.rpartition("/")[2].removesuffix(".yaml") for name in task_files() if name.endswith(".yaml")}

@@ -1,10 +1,9 @@
 """Models with adapters in `taxlt sweep`: as in mergekit-yaml, and known by their content."""
 
-import pytest
 import yaml
 
 from taxlt_mergekit.cells.store import read_cells
-from tests.helpers.evaluation import LmEval, random_rows
+from tests.helpers.evaluation import random_rows
 from tests.helpers.sweeping import ROWS, assert_same_score, change_weight, copy_project, sweep
 from tests.helpers.vectors import spread_predictions
 
@@ -35,15 +34,8 @@ def make_adapter(base, folder, kind, seed, labels=None, texts=()):
         transformers.AutoConfig.from_pretrained(base, **names).save_pretrained(folder)
 
 
-@pytest.fixture(scope="module")
-def lm_eval():
-    server = LmEval()
-    yield server
-    server.close()
-
-
 def test_adapters_are_swept_as_they_are_merged_and_again_when_they_were_trained_again(
-    project, tmp_path, lm_eval
+    project, tmp_path, command
 ):
     from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification
 
@@ -62,7 +54,7 @@ def test_adapters_are_swept_as_they_are_merged_and_again_when_they_were_trained_
     model, merged = read_cells(copy / "results")
     assert model.documents.prediction != merged.documents.prediction
     best = copy / "results" / "best" / "mad_plus_tgt.yml"
-    assert_same_score(lm_eval, copy, best, merged, "--lora-merge-cache", "cache")
+    assert_same_score(command, copy, best, merged, "--lora-merge-cache", "cache")
     # The sweep keeps what adapters make in a folder of its own.
     assert len(list((copy / "results" / "adapters").iterdir())) == 2
 

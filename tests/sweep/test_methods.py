@@ -4,18 +4,10 @@ import pytest
 import yaml
 
 from taxlt_mergekit.cells.store import Parameters, read_cells
-from tests.helpers.evaluation import LmEval
 from tests.helpers.sweeping import assert_same_score, copy_project, sweep
 
 TASK = {"model": "vectors/base/task/smsa", "parameters": {"role": "task", "weight": 1.0}}
 LANGUAGE = {"model": "vectors/base/lang/mad", "parameters": {"role": "target", "weight": 0.9}}
-
-
-@pytest.fixture(scope="module")
-def lm_eval():
-    server = LmEval()
-    yield server
-    server.close()
 
 
 def write(project, folder, method, models=(TASK, LANGUAGE), **more):
@@ -28,7 +20,7 @@ def write(project, folder, method, models=(TASK, LANGUAGE), **more):
 
 
 @pytest.mark.parametrize("method", ["xlt_ties", "xlt_dare_ties"])
-def test_cells_agree_with_the_commands(method, project, lm_eval, tmp_path):
+def test_cells_agree_with_the_commands(method, project, command, tmp_path):
     project = copy_project(project, tmp_path)
     path = write(project, "other", method)
     grid = ["--weight", "0.4,0.9", "--density", "0.3,1"]
@@ -39,12 +31,12 @@ def test_cells_agree_with_the_commands(method, project, lm_eval, tmp_path):
     assert len(cells) == 4 + 1 and len({cell.documents.prediction for cell in cells}) >= 4
     assert all(cell.parameters.select is None and cell.parameters.scope is None for cell in cells)
     (chosen,) = (cell for cell in cells if cell.split == "test")
-    assert_same_score(lm_eval, project, project / "results" / "best" / "mad_plus_tgt.yml", chosen)
+    assert_same_score(command, project, project / "results" / "best" / "mad_plus_tgt.yml", chosen)
     sparse = next(c for c in cells if c.parameters == Parameters(target_weight=0.9, density=0.3))
     document = yaml.safe_load((project / path).read_text())
     document["models"][1]["parameters"]["density"] = 0.3
     (project / "by_hand.yml").write_text(yaml.safe_dump(document))
-    assert_same_score(lm_eval, project, project / "by_hand.yml", sparse)
+    assert_same_score(command, project, project / "by_hand.yml", sparse)
 
 
 def test_methods_without_a_weight_and_task_models_alone_have_one_point(project, tmp_path):

@@ -2,12 +2,10 @@
 
 import signal
 
-import pytest
 import yaml
 from safetensors.torch import load_file, save_file
 
 from taxlt_mergekit.cells.store import read_cells
-from tests.helpers.evaluation import LmEval
 from tests.helpers.hosts import console
 from tests.helpers.sweeping import (
     ROWS,
@@ -21,14 +19,7 @@ from tests.helpers.sweeping import (
 )
 
 
-@pytest.fixture(scope="module")
-def lm_eval():
-    server = LmEval()
-    yield server
-    server.close()
-
-
-def test_cells_agree_with_the_commands_and_nothing_runs_twice(project, lm_eval):
+def test_cells_agree_with_the_commands_and_nothing_runs_twice(project, command):
     recipes = ["recipes/mad_plus_src_plus_tgt.yml", "recipes/sun_plus_src_plus_tgt.yml"]
     grid = ["--weight", "0.2:1.0:0.4", "--density", "0.3,1", "--select", "top", "--select", "bottom"]
     done = sweep(project, *recipes, *grid, "--output", "results", "--test", "--batch-size", 8)
@@ -45,14 +36,14 @@ def test_cells_agree_with_the_commands_and_nothing_runs_twice(project, lm_eval):
     chosen = {c.task: c for c in cells if c.split == "test" and c.variant != "model"}
     sparse = next(c for c in cells if c.parameters.select == "bottom" and c.language == "mad")
     for recipe, cell in ((best[0], chosen["nusax_senti_mad"]), (best[1], chosen["nusax_senti_sun"])):
-        assert_same_score(lm_eval, project, recipe, cell)
+        assert_same_score(command, project, recipe, cell)
     document = yaml.safe_load((project / recipes[0]).read_text())
     for entry in document["models"][1:]:
         entry["parameters"] |= {"weight": sparse.parameters.target_weight, "density": 0.3}
     document["parameters"] = {"select": "bottom", "scope": "global"}
     by_hand = project / "by_hand.yml"
     by_hand.write_text(yaml.safe_dump(document))
-    assert_same_score(lm_eval, project, by_hand, sparse)
+    assert_same_score(command, project, by_hand, sparse)
 
     before = (project / "results" / "cells.jsonl").read_bytes()
     again = sweep(project, *recipes, *grid, "--output", "results", "--test", "--batch-size", 8)
