@@ -30,6 +30,7 @@ def test_the_patches_add_what_is_exported(tmp_path):
 @pytest.mark.parametrize(
     ("page", "said"),
     [
+        ("lm-eval-start-up.md", "16 files, 31 parsed"),
         ("mergekit-head-lost.md", "['XLMRobertaForMaskedLM']"),
         ("mergekit-entry-points.md", "RuntimeError: Unimplemented merge method mine"),
     ],
