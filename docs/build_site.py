@@ -2,8 +2,8 @@
 
     python docs/build_site.py [FOLDER]
 
-Pages keep the relative links that GitHub follows, also to files outside docs/. So the site has the same tree: what
-pages link to is copied into FOLDER/source, and FOLDER/site is the site. By default FOLDER is build/docs.
+Pages keep the relative links that GitHub follows, also to files outside docs/. So the site has the same tree:
+what pages link to is copied into FOLDER/source, and FOLDER/site is the site. By default FOLDER is build/docs.
 """
 
 import shutil
