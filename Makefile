@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint nusax clean
+.PHONY: demo test lint docs nusax clean
 
 # The main job on a fresh machine: install, then the whole method in miniature.
 demo: $(VENV)/installed
@@ -19,6 +19,11 @@ lint: $(VENV)/tested
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The documentation site, build/docs/site (Python 3.11 and later); a link to what is not there fails.
+docs: $(VENV)/installed
+	$(BIN)/pip install -e '.[docs]' -c constraints.txt
+	$(BIN)/python docs/build_site.py
 
 # The experiment of docs/results/nusax-minilm.md: TAXLT_DATA=DIR make nusax [OUT=DIR] [QUICK=--quick]
 OUT ?= nusax-run

@@ -15,6 +15,7 @@ from taxlt_mergekit.report import plots
 from taxlt_mergekit.report.by_density import by_density
 from taxlt_mergekit.report.by_factor import by_scaling_factor, chosen_factors
 from taxlt_mergekit.report.by_language import by_language
+from taxlt_mergekit.report.html import document
 from taxlt_mergekit.report.study import Options, Study
 from taxlt_mergekit.report.tables import Block, Heading, Item, Number, Picture, Table, bullets, page
 from taxlt_mergekit.report.wording import SPLITS, by_weight, percent, weight_label
@@ -95,10 +96,11 @@ def all_scores(studies: Iterable[Study]) -> Table:
     return Table("scores", (*header.split(), "score", "runs"), tuple(rows))
 
 
-def write(blocks: Sequence[Block], scores: Table, folder: Path) -> list[Path]:
+def write(blocks: Sequence[Block], scores: Table, folder: Path, html: bool = False) -> list[Path]:
     """Write a CSV for each table and for all scores, a PNG and an SVG for each picture, and `report.md`.
 
-    All are drawn before the first is put in its place, `report.md` last.
+    With `html` also `report.html`, which has all of `report.md` in one file. All are drawn before the first
+    is put in its place, `report.md` last.
 
     Returns:
         The files, `report.md` last.
@@ -111,14 +113,14 @@ def write(blocks: Sequence[Block], scores: Table, folder: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(place, ignore_errors=True)  # of a report that was killed
         place.mkdir()
-        return [file.replace(folder / file.name) for file in _drawn(blocks, scores, place)]
+        return [file.replace(folder / file.name) for file in _drawn(blocks, scores, place, html)]
     except OSError as error:
         raise UserError(f"{folder}: cannot be written: {one_line(error)}") from None
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _drawn(blocks: Sequence[Block], scores: Table, folder: Path) -> list[Path]:
+def _drawn(blocks: Sequence[Block], scores: Table, folder: Path, html: bool) -> list[Path]:
     drawn: list[Path] = []
     for table in [*(block for block in blocks if isinstance(block, Table)), scores]:
         drawn.append(folder / f"{table.name}.csv")
@@ -126,6 +128,9 @@ def _drawn(blocks: Sequence[Block], scores: Table, folder: Path) -> list[Path]:
     for block in blocks:
         if isinstance(block, Picture):
             drawn += plots.save(plots.draw(block.panels, block.axis, block.title), folder / block.name)
+    if html:
+        drawn.append(folder / "report.html")
+        drawn[-1].write_text(document(blocks), encoding="utf-8")
     drawn.append(folder / "report.md")
     drawn[-1].write_text(page(blocks), encoding="utf-8")
     return drawn

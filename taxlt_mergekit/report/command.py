@@ -22,6 +22,11 @@ def _labels(context: click.Context, parameter: click.Parameter, values: tuple[st
 @click.option(
     "--output", type=click.Path(path_type=Path), help="Folder to write to.  [default: <first DIR>/report]"
 )
+@click.option(
+    "--html",
+    is_flag=True,
+    help="Write report.html too: one file, with tables that sort and curves with values.",
+)
 @click.option("--split", type=click.Choice(["dev", "test"]), help="Show this split only.")
 @click.option(
     "--select-per",
@@ -54,6 +59,7 @@ def command(
     paths: tuple[Path, ...],
     against: str | None,
     output: Path | None,
+    html: bool,
     split: Literal["dev", "test"] | None,
     select_per: str,
     labels: dict[str, str],
@@ -69,9 +75,12 @@ def command(
     from taxlt_mergekit.cells.collect import collect
     from taxlt_mergekit.errors import UserError
     from taxlt_mergekit.report.build import all_scores, build, write
+    from taxlt_mergekit.report.html import check
     from taxlt_mergekit.report.study import Options, studies
     from taxlt_mergekit.report.tables import page
 
+    if html:
+        check()
     found = collect(paths, labels, base_model)
     if not (found.cells or found.parts):
         why = found.notes[0] if found.notes else "no cells"
@@ -88,5 +97,7 @@ def command(
     click.echo(page(blocks))
     first = paths[0] if paths[0].is_dir() else paths[0].parent
     folder = output or first / "report"
-    written = write(blocks, all_scores(everything), folder)
-    click.echo(f"Wrote {written[-1]} and {len(written) - 1} tables and pictures beside it.", err=True)
+    written = write(blocks, all_scores(everything), folder, html)
+    page_too = ", report.html" * html
+    count = len(written) - 1 - html
+    click.echo(f"Wrote {written[-1]}{page_too} and {count} tables and pictures beside it.", err=True)

@@ -1,4 +1,7 @@
-"""What a report is made of: headings, tables, pictures and text; as Markdown, and a table as CSV too."""
+"""What a report is made of: headings, tables, pictures and text; as Markdown, and a table as CSV too.
+
+An item of a table is `shown` to a reader, is `text` in Markdown, and is `plain` for programs.
+"""
 
 import csv
 import io
@@ -22,12 +25,15 @@ class Number:
     digits: int = 2
 
     @property
-    def text(self) -> str:
+    def shown(self) -> str:
         if self.value is None:
             return NOTHING
         value = round(self.value, self.digits) + 0.0  # a negative zero becomes a positive one
-        text = f"{value:{'+' if self.signed else ''}.{self.digits}f}".replace("-", "−")
-        return f"**{text}**" if self.best else text
+        return f"{value:{'+' if self.signed else ''}.{self.digits}f}".replace("-", "−")
+
+    @property
+    def text(self) -> str:
+        return f"**{self.shown}**" if self.best and self.value is not None else self.shown
 
     @property
     def plain(self) -> str:
@@ -47,13 +53,16 @@ class Difference:
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
     @property
-    def text(self) -> str:
-        text = Number(self.value, signed=True).text
+    def shown(self) -> str:
+        text = Number(self.value, signed=True).shown
         if self.low is None:
             return text
-        bounds = f"{Number(self.low, signed=True).text}, {Number(self.high, signed=True).text}"
-        mark = r" \*" if self.excludes_zero else ""
-        return f"{text} [{bounds}]{mark}"
+        bounds = f"{Number(self.low, signed=True).shown}, {Number(self.high, signed=True).shown}"
+        return f"{text} [{bounds}]{' *' * self.excludes_zero}"
+
+    @property
+    def text(self) -> str:
+        return self.shown.replace("*", r"\*")
 
     @property
     def plain(self) -> str:

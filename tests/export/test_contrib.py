@@ -53,4 +53,4 @@ def test_the_pages_name_the_patches_and_the_commits():
     assert len(re.findall(r"`[0-9a-f]{40}`", index)) == 2
     lines = task_files()["README_lines.md"].splitlines()
     page = (CONTRIB / "lm-eval-tasks.md").read_text(encoding="utf-8")
-    assert all(f"    {line}\n" in page for line in lines)
+    assert all(f"\n{line}\n" in page for line in lines)

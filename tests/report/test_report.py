@@ -83,7 +83,7 @@ def grid_cells() -> list[Cell]:
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory) -> tuple[str, Path]:
     folder = write_cells(tmp_path_factory.mktemp("results") / "plus_tgt", grid_cells())
-    done = report(folder.parent, "--against", "paper", "--resamples", "500")
+    done = report(folder.parent, "--against", "paper", "--resamples", "500", "--html")
     assert f"Wrote {folder.parent / 'report' / 'report.md'}" in done.stderr
     return done.stdout, folder.parent / "report"
 
@@ -206,7 +206,7 @@ def test_all_scores_are_there_for_other_programs(reported):
 
 def test_the_same_results_give_the_same_files(reported, tmp_path):
     _, folder = reported
-    report(folder.parent, "--against", "paper", "--resamples", "500", "--output", tmp_path)
+    report(folder.parent, "--against", "paper", "--resamples", "500", "--html", "--output", tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in folder.iterdir())
     for path in tmp_path.iterdir():
         assert path.read_bytes() == (folder / path.name).read_bytes(), path.name
