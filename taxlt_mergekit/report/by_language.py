@@ -198,10 +198,12 @@ def _differences(
                 ends = tuple(100 * end for end in bootstrap.interval(drawn))
             row.append(Difference(100 * (ours - reference), *ends))
         rows.append(tuple(row))
-    blocks: list[Block] = [
-        "Differences against MODEL, in points:",
-        Table(name, ("Language", *(line.label for line in others)), tuple(rows)),
-    ]
+    header: tuple[str, ...] = ("Language", *(line.label for line in others))
+    if len(others) > len(rows):  # the longer side goes down: twenty methods side by side cannot be read
+        turned = zip(*rows, strict=True)
+        header = ("Method", *map(str, next(turned)))
+        rows = [(label, *items) for label, items in zip((line.label for line in others), turned, strict=True)]
+    blocks: list[Block] = ["Differences against MODEL, in points:", Table(name, header, tuple(rows))]
     if any(draws.values()):
         seeds = any(len(by_seed) > 1 for of_line in runs.values() for by_seed in of_line.values())
         notes.insert(
