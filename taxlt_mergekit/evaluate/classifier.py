@@ -234,7 +234,7 @@ class SequenceClassifierLM(HFLM):
     def classified(
         self, documents: Sequence[Document], encoded: Sequence[dict[str, list[int]]], disable_tqdm: bool
     ) -> Iterator[tuple[int, list[float]]]:
-        """The position of each document and its log-probabilities by the head's columns, as batches are ready.
+        """Each document's position and log-probabilities by the head's columns, as batches are ready.
 
         Raises:
             UserError: NaN.

@@ -97,7 +97,7 @@ class Score:
         metrics: lm-eval's, with standard errors; none where documents have no labels.
         documents: each document's label and prediction; None where a task does not tell them.
         coverage: how many documents were scored.
-        log_probabilities: (documents, classes), with no label read; empty for other tasks than multiple choice.
+        log_probabilities: (documents, classes), no label read; empty where a task is no multiple choice.
     """
 
     metrics: dict[str, float]
@@ -186,7 +186,7 @@ class Scorer:
         """
         if not isinstance(self.lm, RepeatedClassifier):
             raise UserError(
-                f"--text {name}: a model without a classification head reads a prompt, and raw text has none; "
+                f"--text {name}: a model without a classification head reads a prompt, raw text has none; "
                 "name a task with --tasks, whose labels are then not read"
             )
         return self.lm.classify(texts[: self._limit], name)

@@ -94,7 +94,7 @@ def _chosen_rows(
     cells: Sequence[Cell],
     tested: Sequence[Cell],
 ) -> list[tuple[str, ...]]:
-    """A row of texts, as `summarise` names them, for every group of recipes and point that was chosen there."""
+    """A row of texts, as `summarise` names them, for every group of recipes and point chosen there."""
     points = {path: canonical(point) for path, point in chosen.items()}
     rows = []
     for group, point in dict.fromkeys((r.group, points[r.path]) for r in recipes if r.path in points):

@@ -161,7 +161,8 @@ def warnings(comparison: Comparison, recipe: Recipe) -> list[str]:
         weights = (p.source_weight if p.target_weight is None else p.target_weight for p in collapsed)
         listed = ", ".join(dict.fromkeys(f"{weight:g}" for weight in weights if weight is not None))
         found.append(
-            f"{recipe.path}: one class is predicted for more than {ONE_CLASS:.0%} of the documents at λ {listed}"
+            f"{recipe.path}: one class is predicted for more than {ONE_CLASS:.0%} of the documents at "
+            f"λ {listed}"
         )
     return found
 
@@ -191,7 +192,7 @@ def _probabilities(lines: Sequence[Unlabelled], task: str) -> Predictions:
 
 
 def _together(recipes: Sequence[Recipe], curves: Mapping[str, Curve]) -> dict[str, Curve]:
-    """The mean over the recipes of a group, for each of them; those outside the paper's mean by themselves."""
+    """The mean over a group's recipes, for each of them; those outside the paper's mean by themselves."""
     together = {}
     for recipe in recipes:
         if recipe.path not in curves:

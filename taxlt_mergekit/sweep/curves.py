@@ -1,4 +1,4 @@
-"""What `taxlt sweep` shows of its criteria: what each chose, the curve of the one that counts, and warnings."""
+"""What `taxlt sweep` shows of its criteria: what each chose, the asked one's curve, and warnings."""
 
 from collections.abc import Sequence
 from pathlib import Path

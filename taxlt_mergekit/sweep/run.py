@@ -138,7 +138,7 @@ def _keys(job: Job, merge: MemoryMerge, contents: dict[ModelReference, str], run
     Args:
         contents: content hash of each checkpoint.
     """
-    keys = {}
+    keys: Keys = {}
     for point in job.points:
         if point is None:
             made_of: Any = contents[merge.cast.task]
@@ -218,7 +218,7 @@ def _run_point(
         except Exception as error:  # whatever it is, it is of this cell, and the others go on
             reason = one_line(error)
             not_merged = reason if merged is None else None
-        common = {
+        common: dict[str, Any] = {
             "recipe": job.recipe.path,
             "variant": MODEL if point is None else job.recipe.variant,
             "parameters": Parameters() if point is None else own_parameters(job.recipe, point),

@@ -43,8 +43,8 @@ def read_documents(path: Path, most: int = MOST) -> Text:
     for number, row in rows:
         if len(row) != width or width > 2:
             raise UserError(
-                f"--text {path}, line {number}: {len(row)} columns, line {rows[0][0]} has {width}; every line "
-                "is one text, or a pair with one tab between"
+                f"--text {path}, line {number}: {len(row)} columns, line {rows[0][0]} has {width}; "
+                "every line is one text, or a pair with one tab between"
             )
     step = max(1.0, len(rows) / most)
     chosen = [rows[int(place * step)][1] for place in range(min(most, len(rows)))]
