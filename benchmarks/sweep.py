@@ -34,7 +34,7 @@ import sys
 from taxlt_mergekit.process import imports_stay
 with imports_stay():
     from taxlt_mergekit.evaluate import scorer as scoring
-scoring.Scorer.score = lambda self, task: ({"acc": 0.5}, None, None)
+scoring.Scorer.score = lambda self, task: scoring.Score({"acc": 0.5})
 from taxlt_mergekit.cli import main
 main(["sweep", *sys.argv[1:]], prog_name="taxlt")
 """

@@ -12,6 +12,7 @@ import numpy as np
 import yaml
 
 from taxlt_mergekit.cells.store import Cell, Coverage, Documents, Parameters
+from taxlt_mergekit.cells.unlabelled import normalised
 from taxlt_mergekit.errors import translated
 from taxlt_mergekit.paper import catalog
 from taxlt_mergekit.paper.catalog import Split, hub_id, known_tasks, size_of
@@ -157,6 +158,17 @@ def documents(
         )
     except (ValueError, KeyError, TypeError, IndexError, AttributeError):
         return None
+
+
+def log_probabilities(samples: Iterable[Mapping[str, Any]]) -> tuple[tuple[float, ...], ...]:
+    """Of each choice, from lm-eval's samples of a multiple-choice task, in the order of its documents.
+
+    Args:
+        samples: one a document and filter; the first filter counts. Their targets are not read.
+    """
+    every = sorted(samples, key=lambda row: row["doc_id"])
+    rows = [row for row in every if row["filter"] == every[0]["filter"]]
+    return tuple(normalised(tuple(float(choice[0]) for choice in row["filtered_resps"])) for row in rows)
 
 
 def _describe(name: str, language: str | None, recipe: Any) -> tuple[str, str, Parameters]:

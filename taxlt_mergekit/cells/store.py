@@ -1,8 +1,5 @@
 """One scored cell of a grid is one JSON line of `cells.jsonl`; a killed run loses no finished line."""
 
-import codecs
-import json
-import os
 from pathlib import Path
 from typing import Literal
 
@@ -12,22 +9,22 @@ from pydantic import (
     Field,
     FiniteFloat,
     NonNegativeInt,
-    ValidationError,
     model_validator,
 )
 
-from taxlt_mergekit.errors import UserError, one_line
+from taxlt_mergekit.cells.lines import append_line, read_lines
 from taxlt_mergekit.paper.catalog import Split
 
-FORMAT = 1
 CELLS_FILE = "cells.jsonl"
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """What is written down: fields as they are named, and no others."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Parameters(_Part):
+class Parameters(Part):
     """What was varied; null where the variant does not use it.
 
     Attributes:
@@ -57,7 +54,7 @@ class Parameters(_Part):
         return weights.pop() if len(weights) == 1 else None
 
 
-class Documents(_Part):
+class Documents(Part):
     """Label indices of every document, in the task's document order; both lists have the same length."""
 
     target: tuple[NonNegativeInt, ...] = Field(min_length=1)
@@ -70,14 +67,14 @@ class Documents(_Part):
         return self
 
 
-class Seconds(_Part):
+class Seconds(Part):
     """Wall-clock time of the cell's two parts; null where it was not measured."""
 
     merge: float | None = None
     evaluate: float | None = None
 
 
-class Coverage(_Part):
+class Coverage(Part):
     """How many of a task's documents were scored, and how many it has; null where that is not known."""
 
     scored: NonNegativeInt
@@ -89,7 +86,7 @@ class Coverage(_Part):
         return f"{self.scored} of {'more' if self.total is None else self.total} documents"
 
 
-class Cell(_Part):
+class Cell(Part):
     """A model scored on one task.
 
     Attributes:
@@ -143,88 +140,10 @@ class Cell(_Part):
 
 
 def append_cell(folder: str | Path, cell: Cell) -> None:
-    """Add a cell to `<folder>/cells.jsonl` and wait until it is on the disk.
-
-    The line goes out in one write at the end of the file. What an earlier, killed run left of an unfinished
-    line is cut off first, and what a full disk took of this one after it: every line but possibly the last is
-    whole.
-
-    Raises:
-        UserError: the folder or the file cannot be written.
-    """
-    path = Path(folder) / CELLS_FILE
-    line = (cell.model_dump_json() + "\n").encode()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "a+b", buffering=0) as file:
-            _cut_torn_line(file.fileno())
-            try:
-                written = 0
-                while written < len(line):
-                    written += file.write(line[written:])
-                os.fsync(file.fileno())
-            except OSError:
-                _cut_torn_line(file.fileno())
-                raise
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
-
-
-def _cut_torn_line(descriptor: int) -> None:
-    end = os.lseek(descriptor, 0, os.SEEK_END)
-    keep, block = end, 1 << 16
-    while keep:
-        start = max(0, keep - block)
-        os.lseek(descriptor, start, os.SEEK_SET)
-        newline = os.read(descriptor, keep - start).rfind(b"\n")
-        if newline >= 0:
-            keep = start + newline + 1
-            break
-        keep = start
-    if keep < end:
-        os.ftruncate(descriptor, keep)
+    """Add a cell to `<folder>/cells.jsonl`, as `lines.append_line` does."""
+    append_line(Path(folder) / CELLS_FILE, cell)
 
 
 def read_cells(folder: str | Path) -> list[Cell]:
-    """All cells of `<folder>/cells.jsonl`, the last one of each key, in the order of their first appearance.
-
-    A last line without its line end is what a kill leaves: it is dropped. A folder without the file has no
-    cells.
-
-    Raises:
-        UserError: another format version, or a line that is not a cell; names the file and the line.
-    """
-    path = Path(folder) / CELLS_FILE
-    try:
-        text = path.read_bytes()
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {one_line(error)}") from None
-    if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise UserError(f"{path}: is UTF-16 text; save it as UTF-8, as taxlt wrote it")
-    lines = text.removeprefix(codecs.BOM_UTF8).split(b"\n")[:-1]
-    cells: dict[str, Cell] = {}
-    for number, line in enumerate(lines, start=1):
-        cell = _parse(line, f"{path}, line {number}")
-        cells[cell.key] = cell
-    return list(cells.values())
-
-
-def _parse(line: bytes, where: str) -> Cell:
-    try:
-        row = json.loads(line)
-    except ValueError:
-        raise UserError(f"{where}: not a line of JSON; remove it, and its cell is run again") from None
-    version = row.get("format") if isinstance(row, dict) else None
-    if version != FORMAT:
-        raise UserError(
-            f"{where}: results of format {version!r}, but this version reads format {FORMAT}; "
-            "use another output folder, or the version that wrote it"
-        )
-    try:
-        return Cell.model_validate(row)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "cell"
-        raise UserError(f"{where}: {field}: {first['msg']}") from None
+    """All cells of `<folder>/cells.jsonl`, as `lines.read_lines` does; a folder without it has none."""
+    return read_lines(Path(folder) / CELLS_FILE, Cell)

@@ -223,6 +223,22 @@ class SequenceClassifierLM(HFLM):
         disable_tqdm: bool,
     ) -> list[tuple[float, bool]]:
         results: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
+        for document, row in self.classified(documents, encoded, disable_tqdm):
+            for position in documents[document].requests:
+                request = requests[position]
+                score = row[documents[document].columns[request.idx]]
+                results[position] = (score, score == max(row))
+                self.cache_hook.add_partial("loglikelihood", request.args, results[position])
+        return results
+
+    def classified(
+        self, documents: Sequence[Document], encoded: Sequence[dict[str, list[int]]], disable_tqdm: bool
+    ) -> Iterator[tuple[int, list[float]]]:
+        """Each document's position and log-probabilities by the head's columns, as batches are ready.
+
+        Raises:
+            UserError: NaN.
+        """
         hidden = disable_tqdm or self.rank != 0
         with tqdm(total=len(documents), desc="Running hf-seq-cls documents", disable=hidden) as progress:
             for batch in self._batches(encoded):
@@ -233,15 +249,8 @@ class SequenceClassifierLM(HFLM):
                         f"hf-seq-cls: {self._name} gives NaN for a document of {documents[batch[0]].task}: "
                         f"its weights, or sums in {self.model.dtype}, are not finite"
                     )
-                for index, row in zip(batch, scores.tolist(), strict=True):
-                    document = documents[index]
-                    for position in document.requests:
-                        request = requests[position]
-                        score = row[document.columns[request.idx]]
-                        results[position] = (score, score == max(row))
-                        self.cache_hook.add_partial("loglikelihood", request.args, results[position])
+                yield from zip(batch, scores.tolist(), strict=True)
                 progress.update(len(batch))
-        return results
 
     def _documents(self, requests: Sequence[Instance]) -> list[Document]:
         documents: dict[Any, Document] = {}

@@ -5,6 +5,7 @@ the first call; later calls find them as they were.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -15,7 +16,7 @@ from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-from taxlt_mergekit.cells.lm_eval import coverage, documents, plain_metrics
+from taxlt_mergekit.cells.lm_eval import coverage, documents, log_probabilities, plain_metrics
 from taxlt_mergekit.cells.store import Coverage, Documents
 from taxlt_mergekit.errors import UserError
 from taxlt_mergekit.evaluate.classifier import Document, SequenceClassifierLM
@@ -60,6 +61,12 @@ class RepeatedClassifier(SequenceClassifierLM):
             self._encoded[key] = super().encode(documents)
         return self._encoded[key]
 
+    def classify(self, texts: Sequence[Sequence[str]], name: str) -> tuple[tuple[float, ...], ...]:
+        """Log-probabilities (documents, classes) of documents that are in no task."""
+        documents = [Document(name, list(text), []) for text in texts]
+        rows = dict(self.classified(documents, self.encode(documents), disable_tqdm=True))
+        return tuple(tuple(rows[position]) for position in range(len(documents)))
+
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
         return super().loglikelihood(requests, disable_tqdm=True)
 
@@ -80,6 +87,23 @@ class RepeatedTask:
             self._built = True
         for request in self._task.instances:
             request.resps, request.filtered_resps = [], {}
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a model gave on a task.
+
+    Attributes:
+        metrics: lm-eval's, with standard errors; none where documents have no labels.
+        documents: each document's label and prediction; None where a task does not tell them.
+        coverage: how many documents were scored.
+        log_probabilities: (documents, classes), no label read; empty where a task is no multiple choice.
+    """
+
+    metrics: dict[str, float]
+    documents: Documents | None = None
+    coverage: Coverage | None = None
+    log_probabilities: tuple[tuple[float, ...], ...] = ()
 
 
 class Scorer:
@@ -131,8 +155,8 @@ class Scorer:
         split = self._tasks[task].config.test_split or ""
         return "test" if split == "test" else "dev"
 
-    def score(self, task: str) -> tuple[dict[str, float], Documents | None, Coverage | None]:
-        """lm-eval's metrics with standard errors, each document's label and prediction, how many were scored.
+    def score(self, task: str) -> Score:
+        """What lm-eval makes of the model on one of the tasks.
 
         Raises:
             UserError: what the model refuses.
@@ -140,15 +164,29 @@ class Scorer:
         found = evaluate(
             self.lm, {"tasks": {task: self._tasks[task]}, "groups": {}}, limit=self._limit, log_samples=True
         )
-        return (
-            plain_metrics(found["results"][task]),
-            _documents(self._tasks[task], found["samples"][task]),
-            coverage(found, task),
+        lm_evals, samples = self._tasks[task], found["samples"][task]
+        metrics, covered = plain_metrics(found["results"][task]), coverage(found, task)
+        if lm_evals.OUTPUT_TYPE != "multiple_choice":
+            return Score(metrics, coverage=covered)
+        return Score(
+            metrics if all(sample["target"] is not None for sample in samples) else {},
+            documents(samples, lambda sample: lm_evals.doc_to_choice(sample["doc"])),
+            covered,
+            log_probabilities(samples),
         )
 
+    def classify(self, texts: Sequence[Sequence[str]], name: str) -> tuple[tuple[float, ...], ...]:
+        """Log-probabilities (documents, classes) of texts, or pairs of texts, in the order of the head.
 
-def _documents(task: Any, samples: list[dict[str, Any]]) -> Documents | None:
-    """Label indices of a multiple-choice task; None for other tasks."""
-    if task.OUTPUT_TYPE != "multiple_choice":
-        return None
-    return documents(samples, lambda sample: task.doc_to_choice(sample["doc"]))
+        Args:
+            name: where they come from, for messages.
+
+        Raises:
+            UserError: the model has no head, or what it refuses.
+        """
+        if not isinstance(self.lm, RepeatedClassifier):
+            raise UserError(
+                f"--text {name}: a model without a classification head reads a prompt, raw text has none; "
+                "name a task with --tasks, whose labels are then not read"
+            )
+        return self.lm.classify(texts[: self._limit], name)

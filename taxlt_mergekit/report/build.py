@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from taxlt_mergekit.cells.choices import Choice
 from taxlt_mergekit.cells.selection import column_of, metric_of
 from taxlt_mergekit.cells.store import Cell
 from taxlt_mergekit.errors import UserError, one_line
@@ -16,13 +17,18 @@ from taxlt_mergekit.report.by_density import by_density
 from taxlt_mergekit.report.by_factor import by_scaling_factor, chosen_factors
 from taxlt_mergekit.report.by_language import by_language
 from taxlt_mergekit.report.html import document
+from taxlt_mergekit.report.regret import by_criterion
 from taxlt_mergekit.report.study import Options, Study
 from taxlt_mergekit.report.tables import Block, Heading, Item, Number, Picture, Table, bullets, page
 from taxlt_mergekit.report.wording import SPLITS, by_weight, percent, weight_label
 
 
 def build(
-    studies: Sequence[Study], parts: Sequence[Cell], notes: Sequence[str], options: Options
+    studies: Sequence[Study],
+    parts: Sequence[Cell],
+    notes: Sequence[str],
+    options: Options,
+    choices: Sequence[Choice] = (),
 ) -> list[Block]:
     """The whole report: for each θ₀ its tables by language, by scaling factor and by density.
 
@@ -30,6 +36,7 @@ def build(
         studies: of finished cells, one a place in the tables (`collect.collect`).
         parts: scores of parts of tasks, which stand apart.
         notes: what a reader should know of the cells.
+        choices: of criteria, whose regret is shown.
 
     Raises:
         UserError: nothing to show on the split that was asked for.
@@ -46,6 +53,8 @@ def build(
         blocks += by_scaling_factor(of_model, options)
         blocks += chosen_factors(of_model, options)
         blocks += by_density(of_model, options)
+        for study in of_model:
+            blocks += by_criterion(study, choices, options)
     blocks += _of_parts([cell for cell in parts if options.split in (None, cell.split)])
     return [*blocks, Heading(2, "Notes"), *bullets(notes)] if notes else blocks
 

@@ -72,6 +72,7 @@ def command(
     Reads the cells of `taxlt sweep` and plain results of `lm_eval --output_path DIR --log_samples`. Writes
     report.md, a CSV for each table and for all scores, and each figure as PNG and SVG.
     """
+    from taxlt_mergekit.cells.choices import choices_below
     from taxlt_mergekit.cells.collect import collect
     from taxlt_mergekit.errors import UserError
     from taxlt_mergekit.report.build import all_scores, build, write
@@ -93,7 +94,7 @@ def command(
         seed=seed,
     )
     everything = studies(found.cells)
-    blocks = build(everything, found.parts, found.notes, options)
+    blocks = build(everything, found.parts, found.notes, options, choices_below(paths))
     click.echo(page(blocks))
     first = paths[0] if paths[0].is_dir() else paths[0].parent
     folder = output or first / "report"

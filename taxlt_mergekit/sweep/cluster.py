@@ -8,10 +8,9 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from taxlt_mergekit.cells.store import Cell
 from taxlt_mergekit.errors import UserError, first_line, one_line, translated
 from taxlt_mergekit.sweep.jobs import Job
-from taxlt_mergekit.sweep.run import Run, run_jobs
+from taxlt_mergekit.sweep.run import Kept, Run, run_jobs
 
 # Losses of one recipe's worker in a row, without a cell in between, after which it is given up.
 ATTEMPTS = 3
@@ -21,8 +20,8 @@ _ENVIRONMENT = ("TAXLT_DATA", "HF_")
 
 
 def run_jobs_on_ray(
-    jobs: Iterable[Job], run: Run, done: dict[str, Cell], address: str
-) -> Iterator[tuple[Cell, bool]]:
+    jobs: Iterable[Job], run: Run, done: dict[str, Kept], address: str
+) -> Iterator[tuple[Kept, bool]]:
     """As `run.run_jobs`, on the workers of a Ray cluster; cells come in the order they are ready.
 
     A worker takes one CPU, and one GPU where the cluster has any.
@@ -52,6 +51,7 @@ def run_jobs_on_ray(
 
     def submit(path: str) -> None:
         tasks = {task for job in by_recipe[path] for task in job.tasks}
+        tasks |= {job.text.name for job in by_recipe[path] if job.text}
         known = {key: cell for key, cell in done.items() if cell.task in tasks}
         waiting[remote.remote(by_recipe[path], run, known, os.getcwd())] = path
 
@@ -118,7 +118,7 @@ def _join(address: str) -> Any:
     return ray
 
 
-def _cells(jobs: list[Job], run: Run, done: dict[str, Cell], folder: str) -> Iterator[tuple[Cell, bool]]:
+def _cells(jobs: list[Job], run: Run, done: dict[str, Kept], folder: str) -> Iterator[tuple[Kept, bool]]:
     """What a worker runs."""
     try:
         os.chdir(folder)

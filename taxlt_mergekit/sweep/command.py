@@ -1,6 +1,7 @@
 """`taxlt sweep`: the grid, a line a cell, the chosen recipes and, on request, one test run."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ from click.core import ParameterSource
 from taxlt_mergekit.cells.selection import column_of, in_mean
 from taxlt_mergekit.cells.store import CELLS_FILE, Cell, Parameters, append_cell
 from taxlt_mergekit.cells.unfinished import mark, unmark
+from taxlt_mergekit.cells.unlabelled import Unlabelled, append_unlabelled
+from taxlt_mergekit.criteria.names import LABELS, NAMES, SUMMARIES
 from taxlt_mergekit.errors import UserError
 from taxlt_mergekit.paper.variants import MODEL
 from taxlt_mergekit.process import imports_stay
@@ -20,7 +23,8 @@ from taxlt_mergekit.sweep.request import Request, check_flags, check_recipes
 if TYPE_CHECKING:  # they import torch and the hosts, which takes seconds
     from taxlt_mergekit.sweep.jobs import Job
     from taxlt_mergekit.sweep.recipe import Recipe
-    from taxlt_mergekit.sweep.run import Run
+    from taxlt_mergekit.sweep.run import Kept, Run
+    from taxlt_mergekit.sweep.text import Text
 
 # Folders of chosen recipes: of whole tasks, and of parts of them (--limit), which never replace the former.
 BEST, TRIAL = "best", "trial"
@@ -52,6 +56,20 @@ BEST, TRIAL = "best", "trial"
     default="average",
     show_default=True,
     help="Choose one point for a benchmark's languages together (the paper's protocol), or one for each.",
+)
+@click.option(
+    "--select-by",
+    type=click.Choice(NAMES),
+    help="What chooses. labels, the default: the language's own validation labels. Without them: "
+    f"{'; '.join(f'{name}: {SUMMARIES[name]}' for name in NAMES[1:])}. All that can be computed are, "
+    "for taxlt report to compare.",
+)
+@click.option(
+    "--text",
+    metavar="FILE",
+    help="Documents without labels, one a line, pairs with a tab between, for balance and agreement; "
+    "{language} stands for the recipe's language. At most 400 are read. Without it the tasks' documents "
+    "are, but not their labels.",
 )
 @click.option("--test", is_flag=True, help="Score MODEL and the chosen points on the test tasks, once.")
 @click.option("--batch-size", "--batch_size", default="32", show_default=True, help="A number, or auto.")
@@ -114,30 +132,67 @@ def _sweep(asked: Request) -> None:
     """Search, choose and, on request, test; write the chosen recipes and sum up."""
     with imports_stay():
         from taxlt_mergekit.sweep.run import check_jobs, load_done, run_of
+    from taxlt_mergekit.cells.choices import append_choices
     from taxlt_mergekit.sweep.choose import choose, write_chosen
     from taxlt_mergekit.sweep.console import summarise
+    from taxlt_mergekit.sweep.criteria import Comparison, compare, require
+    from taxlt_mergekit.sweep.curves import show_criteria
     from taxlt_mergekit.sweep.jobs import Job, name_of_sweep, search_jobs, test_jobs
+    from taxlt_mergekit.sweep.points import own_parameters
     from taxlt_mergekit.sweep.recipe import read_recipe
 
     recipes = [read_recipe(path, asked.tasks, asked.test_tasks) for path in asked.recipes]
     check_recipes(recipes, asked)
+    if asked.without_labels:
+        recipes = [replace(recipe, tasks=()) for recipe in recipes]
+    texts = _texts(recipes, asked)
     run = run_of(asked)
     done = load_done(asked.output)
-    search = list(search_jobs(recipes, asked.points))
+    search = list(search_jobs(recipes, asked.points, texts, asked.compares and not texts))
     later = [Job(recipe, (), recipe.test_tasks) for recipe in recipes if asked.test]
     check_jobs([*search, *later], run)
 
     keep = _Keeper(asked.output, name_of_sweep(search, asked.limit, asked.seed), recipes, search)
-    cells = _run("Validation", search, run, done, asked, keep)
-    chosen = choose(recipes, cells, asked.per_language)
-    tested = _run("Test", list(test_jobs(recipes, chosen)), run, done, asked, keep) if asked.test else []
-    place = asked.output / (TRIAL if any(cell.is_part for cell in cells) else BEST)
+    found = _run("Validation", search, run, done, asked, keep)
+    cells = [kept for kept in found if isinstance(kept, Cell)]
+    unlabelled = [kept for kept in found if isinstance(kept, Unlabelled)]
+    comparison: Comparison | None = None
+    if asked.compares:
+        points = {recipe.path: asked.points(recipe) for recipe in recipes}
+        comparison = compare(recipes, cells, unlabelled, points, asked.per_language)
+        append_choices(asked.output, comparison.choices(recipes, asked.seed))
+    if comparison is None or asked.criterion == LABELS:
+        chosen = choose(recipes, cells, asked.per_language)
+    else:
+        require(comparison, asked.criterion, recipes)
+        chosen = {
+            recipe.path: own_parameters(recipe, comparison.points(asked.criterion)[recipe.path])
+            for recipe in recipes
+        }
+    jobs = list(test_jobs(recipes, chosen)) if asked.test else []
+    tested = [kept for kept in _run("Test", jobs, run, done, asked, keep) if isinstance(kept, Cell)]
+    is_trial = any(cell.is_part for cell in cells) or bool(asked.limit and texts)
+    place = asked.output / (TRIAL if is_trial else BEST)
     for recipe in recipes:
         if recipe.path in chosen:
             write_chosen(recipe, chosen[recipe.path], place, _how(recipe, recipes, chosen, asked, cells))
-    summarise(recipes, chosen, cells, tested)
-    keep.conclude([*cells, *tested])
-    _conclude([*cells, *tested], len(chosen), asked.output, place)
+    summarise(recipes, chosen, cells, tested, asked.criterion)
+    if comparison is not None:
+        show_criteria(recipes, comparison, asked.criterion)
+    keep.conclude([*found, *tested])
+    _conclude([*found, *tested], len(chosen), asked.output, place)
+
+
+def _texts(recipes: "Sequence[Recipe]", asked: Request) -> "dict[str, Text]":
+    """The documents of `--text` for each recipe, by its path."""
+    from taxlt_mergekit.sweep.text import read_documents
+
+    texts: dict[str, Text] = {}
+    for recipe in recipes if asked.text else ():
+        name = asked.text or ""
+        language = recipe.language or Path(recipe.path).name.partition("_")[0]
+        texts[recipe.path] = read_documents(Path(name.replace("{language}", language)))
+    return texts
 
 
 def _how(
@@ -148,6 +203,8 @@ def _how(
     cells: Sequence[Cell],
 ) -> str:
     """What a chosen recipe says of itself: on which data, and over which languages, it was chosen."""
+    if asked.criterion != LABELS:
+        return f"chosen by taxlt sweep by {asked.criterion} ({SUMMARIES[asked.criterion]})"
     together = [recipe] if asked.per_language else [r for r in recipes if r.group == recipe.group]
     paths = {r.path for r in together if r.path in chosen}
     columns = dict.fromkeys(
@@ -170,12 +227,15 @@ class _Keeper:
         self._recipes = [Path(recipe.path).name for recipe in recipes]
         self._marked: Path | None = None
 
-    def add(self, cell: Cell) -> None:
+    def add(self, kept: "Kept") -> None:
         if self._marked is None:
             self._marked = mark(self._output, self._name, self._cells, self._recipes)
-        append_cell(self._output, cell)
+        if isinstance(kept, Cell):
+            append_cell(self._output, kept)
+        else:
+            append_unlabelled(self._output, kept)
 
-    def conclude(self, cells: Sequence[Cell]) -> None:
+    def conclude(self, cells: "Sequence[Kept]") -> None:
         """All are there, unless some failed."""
         if all(cell.status == "ok" for cell in cells):
             unmark(self._output, self._name)
@@ -185,14 +245,14 @@ def _run(
     title: str,
     jobs: "Sequence[Job]",
     run: "Run",
-    done: dict[str, Cell],
+    done: "dict[str, Kept]",
     asked: Request,
     keep: _Keeper,
-) -> list[Cell]:
-    """Run jobs, keep each new cell and show it; returns all their cells, old and new."""
+) -> "list[Kept]":
+    """Run jobs, keep each new cell and show it; returns all that is kept of them, old and new."""
     from taxlt_mergekit.sweep.console import progress
 
-    cells: list[Cell] = []
+    cells: list[Kept] = []
     with progress(title, sum(job.size for job in jobs)) as show_cell:
         for cell, is_new in _scored(jobs, run, done, asked.ray):
             cells.append(cell)
@@ -203,8 +263,8 @@ def _run(
 
 
 def _scored(
-    jobs: "Sequence[Job]", run: "Run", done: dict[str, Cell], ray: str | None
-) -> Iterator[tuple[Cell, bool]]:
+    jobs: "Sequence[Job]", run: "Run", done: "dict[str, Kept]", ray: str | None
+) -> "Iterator[tuple[Kept, bool]]":
     if ray is None:
         from taxlt_mergekit.sweep.run import run_jobs
 
@@ -214,13 +274,13 @@ def _scored(
     return run_jobs_on_ray(jobs, run, done, ray)
 
 
-def _conclude(cells: Sequence[Cell], chosen: int, output: Path, place: Path) -> None:
+def _conclude(cells: "Sequence[Kept]", chosen: int, output: Path, place: Path) -> None:
     """Say what was written.
 
     Raises:
         UserError: cells failed.
     """
-    click.echo(f"{len(cells)} cells in {output / CELLS_FILE}")
+    click.echo(f"{sum(isinstance(kept, Cell) for kept in cells)} cells in {output / CELLS_FILE}")
     if chosen:
         what = "chosen recipes of this trial" if place.name == TRIAL else "chosen recipes"
         click.echo(f"{chosen} {what} in {place}; tables and figures: taxlt report {output}")

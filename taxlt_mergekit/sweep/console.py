@@ -15,11 +15,13 @@ from rich.table import Table
 
 from taxlt_mergekit.cells.selection import canonical, metric_of
 from taxlt_mergekit.cells.store import Cell, Parameters
+from taxlt_mergekit.cells.unlabelled import Unlabelled
+from taxlt_mergekit.criteria.names import LABELS
 from taxlt_mergekit.paper.variants import MODEL, name_of
 from taxlt_mergekit.sweep.choose import mean_score
 from taxlt_mergekit.sweep.recipe import Recipe
 
-HEADER = ("chosen on validation data", "point", "valid.", "MODEL", "test", "MODEL")
+HEADER = ("point", "valid.", "MODEL", "test", "MODEL")
 
 
 def console() -> Console:
@@ -30,17 +32,22 @@ def console() -> Console:
 
 
 @contextmanager
-def progress(title: str, total: int) -> Iterator[Callable[[Cell, bool], None]]:
+def progress(title: str, total: int) -> Iterator[Callable[[Cell | Unlabelled, bool], None]]:
     """Follow a run of `total` cells: gives what is to be called with each and whether it is new."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     out = console()
     # The hosts' own bars go to standard error and redraw their line, which rich would print each time.
     with Progress(*columns, console=out, redirect_stderr=False, disable=not out.is_terminal) as bar:
         task = bar.add_task(title, total=total)
+        scored: set[str] = set()
 
-        def show(cell: Cell, is_new: bool) -> None:
+        def show(kept: Cell | Unlabelled, is_new: bool) -> None:
+            if isinstance(kept, Unlabelled) and kept.task in scored:
+                return  # of a task that has its line
+            if isinstance(kept, Cell):
+                scored.add(kept.task)
             if is_new:
-                out.print(_line(cell))
+                out.print(_line(kept) if isinstance(kept, Cell) else _predictions(kept))
             bar.advance(task)
 
         yield show
@@ -51,6 +58,7 @@ def summarise(
     chosen: Mapping[str, Parameters],
     cells: Sequence[Cell],
     tested: Sequence[Cell],
+    criterion: str = LABELS,
 ) -> None:
     """Print the chosen point of each group of recipes with its scores and MODEL's, in percent.
 
@@ -58,19 +66,22 @@ def summarise(
         chosen: points by the recipe's path.
         cells: of the validation tasks.
         tested: of the test tasks; none where there was no test.
+        criterion: what chose.
     """
+    how = "on validation data" if criterion == LABELS else f"by {criterion}"
+    header = (f"chosen {how}", *HEADER)
     rows = _chosen_rows(recipes, chosen, cells, tested)
     out = console()
     if out.is_terminal:
         table = Table(box=SIMPLE_HEAD)
-        for place, name in enumerate(HEADER):
+        for place, name in enumerate(header):
             table.add_column(name, justify="left" if place < 2 else "right")
         for row in rows:
             table.add_row(*row)
         out.print(table, soft_wrap=False)
     else:
         out.print()
-        for row in (HEADER, *rows):
+        for row in (header, *rows):
             out.print(_aligned(row))
     for recipe in recipes:
         if recipe.path not in chosen:
@@ -83,7 +94,7 @@ def _chosen_rows(
     cells: Sequence[Cell],
     tested: Sequence[Cell],
 ) -> list[tuple[str, ...]]:
-    """A row of texts, as `HEADER` names them, for every group of recipes and point that was chosen there."""
+    """A row of texts, as `summarise` names them, for every group of recipes and point chosen there."""
     points = {path: canonical(point) for path, point in chosen.items()}
     rows = []
     for group, point in dict.fromkeys((r.group, points[r.path]) for r in recipes if r.path in points):
@@ -100,7 +111,7 @@ def _chosen_rows(
             figures += [_percent(mean_score(ours, point, tasks)), _percent(mean_score(models, None, tasks))]
         benchmark, variant, _ = group
         language = "" if len(members) > 1 or members[0].language is None else f" {members[0].language}"
-        rows.append((f"{benchmark or 'own tasks'}{language} {name_of(variant)}", _words(point), *figures))
+        rows.append((f"{benchmark or 'own tasks'}{language} {name_of(variant)}", words(point), *figures))
     return rows
 
 
@@ -108,8 +119,13 @@ def _line(cell: Cell) -> str:
     metric = metric_of(cell)
     score = cell.metrics.get(metric)
     part = f" ({cell.coverage.text})" if cell.is_part and cell.coverage else ""
-    result = cell.reason if score is None else f"{metric} {_percent(score)}{part}"
-    return f"{cell.task:<28} {name_of(cell.variant):<9} {_words(cell.parameters):<32} {result}"
+    result = cell.reason or "no labels" if score is None else f"{metric} {_percent(score)}{part}"
+    return f"{cell.task:<28} {name_of(cell.variant):<9} {words(cell.parameters):<32} {result}"
+
+
+def _predictions(line: Unlabelled) -> str:
+    shares = " ".join(f"{share:.0%}" for share in line.shares) if line.log_probabilities else line.reason
+    return f"{line.task:<28} {name_of(line.variant):<9} {words(line.parameters):<32} classes {shares}"
 
 
 def _aligned(row: Sequence[str]) -> str:
@@ -121,7 +137,7 @@ def _percent(score: float | None) -> str:
     return "–" if score is None else f"{100 * score:.2f}"
 
 
-def _words(point: Parameters) -> str:
+def words(point: Parameters) -> str:
     """A point in words: `λ 0.5 density 0.2 top global`."""
     parts = []
     if point.source_weight is not None and point.source_weight == point.target_weight:

@@ -6,28 +6,48 @@ from dataclasses import dataclass
 
 from taxlt_mergekit.cells.store import Parameters
 from taxlt_mergekit.sweep.recipe import Recipe
+from taxlt_mergekit.sweep.text import Text
 
 
 @dataclass(frozen=True)
 class Job:
-    """One recipe with the points and tasks it is to be scored at."""
+    """One recipe with the points and tasks it is to be scored at.
+
+    Attributes:
+        points: None is MODEL.
+        text: documents without labels, whose predictions are kept.
+        keep_predictions: keep those on the tasks too.
+    """
 
     recipe: Recipe
-    points: tuple[Parameters | None, ...]  # None is MODEL
+    points: tuple[Parameters | None, ...]
     tasks: tuple[str, ...]
+    text: Text | None = None
+    keep_predictions: bool = False
 
     @property
     def size(self) -> int:
-        """How many cells it has."""
-        return len(self.points) * len(self.tasks)
+        """How many cells it has, and predictions on its text."""
+        return len(self.points) * (len(self.tasks) + (self.text is not None))
 
 
-def search_jobs(recipes: Iterable[Recipe], points: Callable[[Recipe], Sequence[Parameters]]) -> Iterator[Job]:
-    """MODEL once for each task model and validation task, and every recipe at every point."""
+def search_jobs(
+    recipes: Iterable[Recipe],
+    points: Callable[[Recipe], Sequence[Parameters]],
+    texts: Mapping[str, Text] | None = None,
+    keep_predictions: bool = False,
+) -> Iterator[Job]:
+    """MODEL once for each task model and validation task, and every recipe at every point.
+
+    Args:
+        texts: a recipe's path -> documents of its language without labels.
+        keep_predictions: on the tasks' documents, for criteria that read no labels.
+    """
     seen: set[tuple] = set()
     for recipe in recipes:
         yield from _model_job(recipe, recipe.tasks, seen)
-        yield Job(recipe, tuple(points(recipe)), recipe.tasks)
+        text = (texts or {}).get(recipe.path)
+        yield Job(recipe, tuple(points(recipe)), recipe.tasks, text, keep_predictions)
 
 
 def test_jobs(recipes: Iterable[Recipe], chosen: Mapping[str, Parameters]) -> Iterator[Job]:
@@ -41,7 +61,10 @@ def test_jobs(recipes: Iterable[Recipe], chosen: Mapping[str, Parameters]) -> It
 
 def name_of_sweep(search: Iterable[Job], limit: int | None, seed: int | None) -> str:
     """The same for sweeps of the same cells, another for others: eight hexadecimal digits."""
-    parts = sorted((job.recipe.path, repr(job.points), job.tasks) for job in search)
+    parts = sorted(
+        (job.recipe.path, repr(job.points), job.tasks, *([job.text.name] if job.text else []))
+        for job in search
+    )
     return hashlib.sha256(repr((parts, limit, seed)).encode()).hexdigest()[:8]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taxlt_mergekit.cells.store import Parameters
+from taxlt_mergekit.criteria.names import LABELS, OTHERS
 from taxlt_mergekit.errors import UserError
 from taxlt_mergekit.sweep.points import FACTORS, grid_points, parse_values
 
@@ -25,6 +26,8 @@ class Request:
             `--density`, as `grid_points` takes them.
         per_language: choose a point for each recipe, not one for a benchmark's languages together.
         ray: address of a Ray cluster, or None.
+        select_by: name of a criterion; None where none was named, which means `labels`.
+        text: file of documents without labels; `{language}` stands for a recipe's language.
     """
 
     recipes: tuple[Path, ...]
@@ -42,6 +45,23 @@ class Request:
     limit: int | None
     seed: int | None
     ray: str | None
+    select_by: str | None
+    text: str | None
+
+    @property
+    def criterion(self) -> str:
+        """Which criterion chooses."""
+        return self.select_by or LABELS
+
+    @property
+    def compares(self) -> bool:
+        """Whether criteria that read no labels are computed."""
+        return bool(self.text) or self.select_by is not None
+
+    @property
+    def without_labels(self) -> bool:
+        """Whether the validation tasks that a recipe's name tells are left alone: text stands for them."""
+        return bool(self.text) and not self.tasks and self.criterion not in (LABELS, OTHERS)
 
     def points(self, recipe: "Recipe") -> list[Parameters]:
         """The grid for the vectors that a recipe has."""
@@ -105,10 +125,10 @@ def check_recipes(recipes: Iterable["Recipe"], asked: Request) -> None:
     varied = {role for role in ("source", "target") if f"{role}_weight" in asked.values}
     paths: dict[str, str] = {}
     for recipe in recipes:
-        if not recipe.tasks:
+        if not recipe.tasks and not asked.without_labels:
             raise UserError(
                 f"{recipe.path}: no validation task is known by this name; give --tasks, or name it "
-                "<language>_<variant>.yml"
+                "<language>_<variant>.yml; without labels: --text FILE --select-by balance"
             )
         if asked.test and not recipe.test_tasks:
             raise UserError(f"{recipe.path}: --test needs --test-tasks where --tasks is given")

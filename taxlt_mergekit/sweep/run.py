@@ -18,9 +18,10 @@ from typing import Any
 from mergekit.common import ModelReference
 from mergekit.options import MergeOptions
 
-from taxlt_mergekit.cells.store import Cell, Coverage, Documents, Parameters, Seconds, read_cells
+from taxlt_mergekit.cells.store import Cell, Parameters, Seconds, read_cells
+from taxlt_mergekit.cells.unlabelled import Unlabelled, read_unlabelled
 from taxlt_mergekit.errors import UserError, one_line, translated
-from taxlt_mergekit.evaluate.scorer import Scorer, task_manager
+from taxlt_mergekit.evaluate.scorer import Score, Scorer, task_manager
 from taxlt_mergekit.merge.adapter import fingerprint, merged_checkpoint
 from taxlt_mergekit.paper.catalog import known_tasks
 from taxlt_mergekit.paper.variants import MODEL
@@ -35,8 +36,11 @@ ADAPTERS = "adapters"
 
 _PACKAGES = ("taxlt-mergekit", "mergekit", "lm-eval", "transformers", "torch")
 
-# (point, task) -> content hash of the cell
-Keys = dict[tuple[Parameters | None, str], str]
+# What is kept: a score, or predictions whose labels were not read.
+Kept = Cell | Unlabelled
+
+# (point, kind of what is kept, task or text) -> content hash
+Keys = dict[tuple[Parameters | None, type, str], str]
 
 
 @dataclass(frozen=True)
@@ -63,9 +67,10 @@ def run_of(asked: Request) -> Run:
     )
 
 
-def load_done(output: Path) -> dict[str, Cell]:
-    """Finished cells of an output folder by key; failed ones are to be run again."""
-    return {cell.key: cell for cell in read_cells(output) if cell.status == "ok"}
+def load_done(output: Path) -> dict[str, Kept]:
+    """What is finished in an output folder, by key; what failed is to be run again."""
+    every: list[Kept] = [*read_cells(output), *read_unlabelled(output)]
+    return {kept.key: kept for kept in every if kept.status == "ok"}
 
 
 def check_jobs(jobs: Iterable[Job], run: Run) -> None:
@@ -80,15 +85,15 @@ def check_jobs(jobs: Iterable[Job], run: Run) -> None:
         _open(recipe, {}, run)
 
 
-def run_jobs(jobs: Iterable[Job], run: Run, done: dict[str, Cell]) -> Iterator[tuple[Cell, bool]]:
-    """Score every cell of some jobs.
+def run_jobs(jobs: Iterable[Job], run: Run, done: dict[str, Kept]) -> Iterator[tuple[Kept, bool]]:
+    """Score every cell of some jobs, and predict what has no labels.
 
     Args:
         jobs: jobs of recipes with the same θ₀ and task model share tensors and the loaded model.
-        done: finished cells by key; they are not run again, and new ones are added.
+        done: what is finished, by key; it is not run again, and what is new is added.
 
     Yields:
-        Every cell as soon as it is there, and whether it is new.
+        Every cell and prediction as soon as it is there, and whether it is new.
     """
     jobs = sorted(jobs, key=lambda job: (job.recipe.start, job.recipe.path))
     needed = [{job.recipe.config.base_model, *job.recipe.models} for job in jobs]
@@ -133,7 +138,7 @@ def _keys(job: Job, merge: MemoryMerge, contents: dict[ModelReference, str], run
     Args:
         contents: content hash of each checkpoint.
     """
-    keys = {}
+    keys: Keys = {}
     for point in job.points:
         if point is None:
             made_of: Any = contents[merge.cast.task]
@@ -145,10 +150,18 @@ def _keys(job: Job, merge: MemoryMerge, contents: dict[ModelReference, str], run
                 made_of["random_seed"] = merge.seed
             for entry, model in zip(made_of["models"], job.recipe.models, strict=True):
                 entry["model"] = contents[model]
+        parts = {"recipe": made_of, "limit": run.limit, "seed": run.seed}
         for task in job.tasks:
-            parts = {"recipe": made_of, "task": task, "limit": run.limit, "seed": run.seed}
-            keys[point, task] = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+            keys[point, Cell, task] = _hash(parts | {"task": task})
+            if job.keep_predictions:
+                keys[point, Unlabelled, task] = _hash(parts | {"unlabelled": task})
+        if job.text:
+            keys[point, Unlabelled, job.text.name] = _hash(parts | {"unlabelled": job.text.content})
     return keys
+
+
+def _hash(parts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _scorer(recipe: Recipe, merge: MemoryMerge, tasks: list[str], run: Run) -> Scorer:
@@ -174,21 +187,23 @@ def _run_point(
     merge: MemoryMerge,
     scorer: Scorer | None,
     run: Run,
-    done: dict[str, Cell],
-) -> Iterator[tuple[Cell, bool]]:
-    """The cells of one point: merged once where one of them is not done, then scored task by task."""
+    done: dict[str, Kept],
+) -> Iterator[tuple[Kept, bool]]:
+    """What is kept of one point: merged once where a part of it is not done, then scored task by task."""
     merged: float | None = None
     not_merged: str | None = None
-    for task in job.tasks:
-        key = keys[point, task]
-        if key in done:
-            # As it is called now: it may have been scored under another path.
-            yield done[key].model_copy(update={"recipe": job.recipe.path}), False
+    names = [*job.tasks, *([job.text.name] if job.text else [])]
+    for name in names:
+        wanted = {kind: keys[point, kind, name] for kind in (Cell, Unlabelled) if (point, kind, name) in keys}
+        for key in wanted.values():
+            if key in done:
+                # As it is called now: it may have been scored under another path.
+                yield done[key].model_copy(update={"recipe": job.recipe.path}), False
+        missing = {kind: key for kind, key in wanted.items() if key not in done}
+        if not missing:
             continue
         assert scorer is not None, "loaded where a key is not done"
-        metrics: dict[str, float] = {}
-        documents: Documents | None = None
-        coverage: Coverage | None = None
+        score = Score({})
         evaluated: float | None = None
         reason = not_merged
         try:
@@ -198,34 +213,47 @@ def _run_point(
                 merged = time.perf_counter() - began
             if reason is None:
                 began = time.perf_counter()
-                metrics, documents, coverage = scorer.score(task)
+                score = scorer.score(name) if name in job.tasks else _read(job, scorer)
                 evaluated = time.perf_counter() - began
         except Exception as error:  # whatever it is, it is of this cell, and the others go on
             reason = one_line(error)
             not_merged = reason if merged is None else None
-        benchmark, language = _subject(task, job.recipe)
-        cell = Cell(
-            key=key,
-            recipe=job.recipe.path,
-            benchmark=benchmark,
-            language=language,
-            variant=MODEL if point is None else job.recipe.variant,
-            model=str(job.recipe.config.base_model or ""),
-            parameters=Parameters() if point is None else own_parameters(job.recipe, point),
-            split=scorer.split(task),
-            task=task,
-            metrics=metrics,
-            documents=documents,
-            coverage=coverage,
-            seed=run.seed,
-            status="failed" if reason else "ok",
-            reason=reason,
-            seconds=Seconds(merge=merged, evaluate=evaluated),
-            versions=_versions(),
-        )
-        if cell.status == "ok":
-            done[key] = cell
-        yield cell, True
+        common: dict[str, Any] = {
+            "recipe": job.recipe.path,
+            "variant": MODEL if point is None else job.recipe.variant,
+            "parameters": Parameters() if point is None else own_parameters(job.recipe, point),
+            "task": name,
+            "seed": run.seed,
+            "status": "failed" if reason else "ok",
+            "reason": reason,
+        }
+        for kind, key in missing.items():
+            kept: Kept
+            if kind is Unlabelled:
+                kept = Unlabelled(key=key, log_probabilities=score.log_probabilities, **common)
+            else:
+                benchmark, language = _subject(name, job.recipe)
+                kept = Cell(
+                    key=key,
+                    benchmark=benchmark,
+                    language=language,
+                    model=str(job.recipe.config.base_model or ""),
+                    split=scorer.split(name),
+                    metrics=score.metrics,
+                    documents=score.documents,
+                    coverage=score.coverage,
+                    seconds=Seconds(merge=merged, evaluate=evaluated),
+                    versions=_versions(),
+                    **common,
+                )
+            if kept.status == "ok":
+                done[key] = kept
+            yield kept, True
+
+
+def _read(job: Job, scorer: Scorer) -> Score:
+    assert job.text is not None
+    return Score({}, log_probabilities=scorer.classify(job.text.documents, job.text.name))
 
 
 def _subject(task: str, recipe: Recipe) -> tuple[str | None, str | None]:

@@ -1,0 +1,138 @@
+"""Criteria that were tried and did not earn a place in the package, as choices for `taxlt report` to compare.
+
+Pure functions, each with its source; docs/choosing-lambda.md has their figures.
+"""
+
+import random
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
+
+from taxlt_mergekit.cells.choices import Choice, Rated, read_choices
+from taxlt_mergekit.cells.selection import metric_of
+from taxlt_mergekit.cells.store import Cell, Parameters, read_cells
+from taxlt_mergekit.cells.unlabelled import read_unlabelled
+from taxlt_mergekit.criteria.curve import Curve, Predictions, point_of, predicted, sizes
+from taxlt_mergekit.demo import files
+from taxlt_mergekit.paper.variants import MODEL
+from taxlt_mergekit.sweep.memory import MemoryMerge
+from taxlt_mergekit.sweep.recipe import read_recipe
+
+LINES, HIDDEN, LENGTH = 300, 0.15, 64
+
+
+def entropy(predictions: Predictions) -> Curve:
+    """Entropy of the mean prediction less the mean entropy of each: their mutual information with documents.
+
+    Bridle, Heading and MacKay 1991; Liang, Hu and Feng 2020 (SHOT) train by it.
+    """
+    return {
+        point: float(_entropy(p.mean(axis=0)) - np.mean([_entropy(row) for row in p]))
+        for point, p in predictions.items()
+    }
+
+
+def ensemble(predictions: Predictions) -> Curve:
+    """Agreement with the mean of the predictions over the grid, as if that were the truth."""
+    together = predicted(np.mean(list(predictions.values()), axis=0))
+    return {point: float((predicted(p) == together).mean()) for point, p in predictions.items()}
+
+
+def source(scores: Mapping[Parameters, float], model: float, cost: float = 0.01) -> Curve:
+    """The largest λ that costs the source language at most one point of MODEL's score."""
+    return {
+        point: sum(sizes(point)) if model - score <= cost + 1e-9 else score - model
+        for point, score in scores.items()
+    }
+
+
+def choices(choice: Path, source_scores: Path, demo: Path) -> Iterator[Choice]:
+    """What each of them chooses, for every recipe that has choices in a sweep's folder.
+
+    Args:
+        choice: the sweep on unlabelled documents.
+        source_scores: a sweep of the same recipes on the source language's validation task.
+        demo: where the checkpoints are.
+    """
+    lines = [line for line in read_unlabelled(choice) if line.variant != MODEL]
+    scored = read_cells(source_scores)
+    model = next(_score(cell) for cell in scored if cell.variant == MODEL)
+    kept = [record for record in read_choices(choice) if record.criterion == "fixed"]
+    done = {(record.recipe, record.criterion) for record in read_choices(choice)}
+    for record in kept:
+        predictions = {
+            line.parameters: np.exp(np.array(line.log_probabilities))
+            for line in lines
+            if line.recipe == record.recipe
+        }
+        own = {c.parameters: _score(c) for c in scored if c.recipe == record.recipe and c.variant != MODEL}
+        curves = {
+            "entropy": entropy(predictions),
+            "ensemble": ensemble(predictions),
+            "source": source(own, model),
+        }
+        if (record.recipe, "perplexity") not in done:
+            curves["perplexity"] = perplexity(demo, record.recipe, str(record.language), list(predictions))
+        for name, curve in curves.items():
+            point = point_of(curve)
+            assert point is not None
+            rated = tuple(Rated(parameters=p, value=round(value, 6)) for p, value in curve.items())
+            update = {"key": f"{record.key} {name}", "criterion": name, "parameters": point, "curve": rated}
+            yield record.model_copy(update=update)
+
+
+def perplexity(demo: Path, recipe: str, language: str, points: list[Parameters]) -> Curve:
+    """Minus the masked-LM loss, in nats a token, of the merged body under θ₀'s head on raw target text."""
+    task = demo / files.vector("task", files.TASK)
+    tokenizer = AutoTokenizer.from_pretrained(task)
+    classifier = AutoModelForSequenceClassification.from_pretrained(task).eval()
+    masked = AutoModelForMaskedLM.from_pretrained(demo / files.BASE).eval()
+    setattr(masked, masked.base_model_prefix, getattr(classifier, classifier.base_model_prefix))
+    masked.tie_weights()
+    text = (demo / files.text_file("text", language)).read_text(encoding="utf-8").splitlines()[:LINES]
+    encoded = tokenizer(text, truncation=True, max_length=LENGTH)["input_ids"]
+    draw, special = random.Random(0), set(tokenizer.all_special_ids)
+    rows = []
+    for ids in encoded:
+        hidden = [i for i, token in enumerate(ids) if token not in special and draw.random() < HIDDEN]
+        if hidden:
+            given = [tokenizer.mask_token_id if i in hidden else token for i, token in enumerate(ids)]
+            rows.append((torch.tensor([given]), hidden, torch.tensor([ids[i] for i in hidden])))
+    found = read_recipe(demo / recipe, files.task(language, "dev"))
+    with _in(demo):
+        merge = MemoryMerge(found.config, found.text, {}, _options())
+        merge.attach(classifier)
+        curve = {}
+        for point in points:
+            merge.merge_at(point)
+            with torch.inference_mode():
+                losses = [
+                    torch.nn.functional.cross_entropy(masked(ids).logits[0, hidden], right, reduction="sum")
+                    for ids, hidden, right in rows
+                ]
+            curve[point] = -float(sum(losses)) / sum(len(hidden) for _, hidden, _ in rows)
+        return curve
+
+
+def _options():
+    from mergekit.options import MergeOptions
+
+    return MergeOptions()
+
+
+def _in(folder: Path):
+    import contextlib
+
+    return contextlib.chdir(folder)
+
+
+def _score(cell: Cell) -> float:
+    return cell.metrics[metric_of(cell)]
+
+
+def _entropy(shares: np.ndarray) -> float:
+    positive = shares[shares > 0]
+    return float(-(positive * np.log(positive)).sum())

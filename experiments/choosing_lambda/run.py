@@ -1,0 +1,75 @@
+"""Every criterion of choosing λ on the demo's worlds: its regret, by language and seed.
+
+    taxlt demo --output demo-8 --seed 1 --seeds 8
+    python experiments/choosing_lambda/run.py demo-8/seed-* --output choosing-8
+
+sweeps the +TGT recipes of finished demos over λ, once on validation documents with all criteria, once on test
+documents for the oracle, adds what `rejected.py` computes, and has `taxlt report` write the tables to
+OUTPUT/report. Started again it goes on where it was. For other sweeps there is nothing to run but
+
+    taxlt sweep RECIPE… --select-by balance --output results/choice
+    taxlt sweep RECIPE… --tasks TEST_TASKS --output results/oracle
+    taxlt report results
+"""
+
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import rejected
+
+from taxlt_mergekit.cells.choices import append_choices
+from taxlt_mergekit.demo import files
+from taxlt_mergekit.demo.stages import ENVIRONMENT, MARK
+
+WEIGHTS = "0.1:1.2:0.1"
+
+
+@click.command()
+@click.argument("demos", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--output", type=click.Path(path_type=Path), default=Path("choosing-8"), show_default=True)
+@click.option("--weight", default=WEIGHTS, show_default=True, help="As for taxlt sweep.")
+def main(demos: Sequence[Path], output: Path, weight: str) -> None:
+    """Sweep finished DEMOS, one a seed, and write the tables."""
+    output = output.resolve()
+    recipes = [files.recipe_file("plus_tgt", code) for code in files.TARGETS]
+    for demo in demos:
+        demo = demo.resolve()
+        seed = seed_of(demo)
+        place = output / f"seed-{seed}"
+        options = ("--weight", weight, "--select-per", "language", "--seed", seed)
+        for name, tasks, more in (
+            ("choice", files.task("{language}", "dev"), ("--select-by", "balance")),
+            ("oracle", files.task("{language}"), ()),
+        ):
+            _sweep(demo, recipes, place / name, *options, "--tasks", tasks, *more)
+        source = output / "source" / f"seed-{seed}"  # apart: scores of another language than the recipe's
+        _sweep(demo, recipes, source, *options, "--tasks", files.task(files.SOURCE, "dev"))
+        append_choices(place / "choice", rejected.choices(place / "choice", source, demo))
+    folders = [output / f"seed-{seed_of(demo)}" for demo in demos]
+    _taxlt(output, "report", *folders, "--output", output / "report")
+
+
+def seed_of(demo: Path) -> int:
+    """The seed that a demo's commands were written for."""
+    first = (demo / files.COMMANDS).read_text(encoding="utf-8").splitlines()[0]
+    return int(first.removeprefix(f"{MARK}, seed ").partition(":")[0])
+
+
+def _sweep(demo: Path, recipes: Sequence[str], output: Path, *more: object) -> None:
+    _taxlt(demo, "sweep", *recipes, "--include_path", files.TASKS, "--output", output, *more)
+
+
+def _taxlt(folder: Path, *words: object) -> None:
+    """Run `taxlt` in a folder; ends this script where it fails."""
+    command = ["taxlt", *map(str, words)]
+    click.echo(f"$ {' '.join(command)}"[:200])
+    done = subprocess.run(command, cwd=folder, env=os.environ | ENVIRONMENT, check=False)
+    if done.returncode:
+        raise SystemExit(f"failed (exit code {done.returncode}); the same command goes on from there")
+
+
+if __name__ == "__main__":
+    main()
