@@ -11,6 +11,7 @@ weights along the input: a float16 scale s and 16 bytes q, of which byte j holds
 and weight j + 16 in its high half; a weight is (q − 8) · s.
 """
 
+import itertools
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ def _read(content: bytes) -> Encoder:
     offsets = reader.array("<u4", count + 1)
     scores = reader.array("<f4", count)
     text = reader.array("u1", size).tobytes()
-    texts = [text[start:end].decode() for start, end in zip(offsets[:-1], offsets[1:], strict=True)]
+    texts = [text[start:end].decode() for start, end in itertools.pairwise(offsets)]
     _, size = reader.take("<iI")
     reader.array("u1", size)  # the tokenizer's normalisation is NFKC's
     tensors = {}

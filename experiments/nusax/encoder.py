@@ -2,8 +2,9 @@
 
     python experiments/nusax/encoder.py FILE OUTPUT TEXT...
 
-XLM-R's vocabulary has 250,002 pieces for 100 languages. Those that the TEXTs together use less than twice are
-left out, so that a masked LM of few languages has a small output matrix; words with such a piece are cut smaller.
+XLM-R's vocabulary has 250,002 pieces for 100 languages. Those that the TEXTs together use less than twice
+are left out, so that a masked LM of few languages has a small output matrix; words with such a piece are
+cut smaller.
 """
 
 import unicodedata
@@ -53,11 +54,13 @@ def main(file: Path, output: Path, texts: tuple[Path, ...]) -> None:
     model.save_pretrained(output)
     make_tokenizer(encoder.pieces, kept, encoder.sizes.positions).save_pretrained(output)
     number = sum(parameter.numel() for parameter in model.parameters())
-    click.echo(f"{output}: {len(kept)} of {len(encoder.pieces.texts)} pieces, {number / 1e6:.1f} M parameters")
+    click.echo(
+        f"{output}: {len(kept)} of {len(encoder.pieces.texts)} pieces, {number / 1e6:.1f} M parameters"
+    )
 
 
 def pieces_in(pieces: Pieces, lines: Iterable[str]) -> list[int]:
-    """Ids of the pieces that a text is often cut into, of the special ones, and of single Latin letters and signs.
+    """Ids of the pieces that a text is often cut into, of special ones, and of single Latin letters and signs.
 
     The last are for words of which no larger piece is kept, and for text that is read later.
     """
