@@ -93,7 +93,7 @@ def _read(content: bytes) -> Encoder:
         kind, count, offset, size = reader.take("<BIQQ")
         tensors[name] = _tensor(content[offset : offset + size], kind, count)
     pieces = Pieces(texts, scores.tolist(), bos, eos, pad, unk)
-    return Encoder(Sizes(*sizes, epsilon=epsilon), pieces, tensors)
+    return Encoder(Sizes(*sizes, epsilon), pieces, tensors)
 
 
 class _Reader:

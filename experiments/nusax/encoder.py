@@ -60,7 +60,7 @@ def main(file: Path, output: Path, texts: tuple[Path, ...]) -> None:
 
 
 def pieces_in(pieces: Pieces, lines: Iterable[str]) -> list[int]:
-    """Ids of the pieces that a text is often cut into, of special ones, and of single Latin letters and signs.
+    """Ids of the pieces that a text is often cut into, of special ones, and of single Latin letters.
 
     The last are for words of which no larger piece is kept, and for text that is read later.
     """

@@ -74,7 +74,7 @@ def main(output: Path, quick: bool, seeds: int, untested: bool) -> None:
 
 
 def better_task(run: Runner, codes: list[str], size: vectors.Size) -> str:
-    """Whether embeddings are trained with the task: what is better for +TGT, seed 1, NusaX's training split."""
+    """Whether embeddings are trained with the task: by +TGT of seed 1 on NusaX's training split."""
     vectors.task(run, 1, vectors.FROZEN, size)
     scores = {}
     for name in (vectors.TASK, vectors.FROZEN):

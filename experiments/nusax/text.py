@@ -2,9 +2,9 @@
 
     python experiments/nusax/text.py OUTPUT CODE...
 
-writes OUTPUT/CODE.txt, a document a line, for each language; SMSA's rows as OUTPUT/smsa_{train,valid}.tsv with
-a header, and those for training without their labels as OUTPUT/smsa.txt. What is there already is left as it
-is.
+writes OUTPUT/CODE.txt, a document a line, for each language; SMSA's rows as OUTPUT/smsa_{train,valid}.tsv
+with a header, and those for training without their labels as OUTPUT/smsa.txt. What is there already is left
+as it is.
 """
 
 import csv

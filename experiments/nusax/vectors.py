@@ -35,11 +35,11 @@ class Size:
     theta0: int = 1400
     language: int = 600
     batch: int = 32
-    epochs: float = 2
+    epochs: float = 1.5
     evaluated: int = 200
 
 
-QUICK = Size(theta0=60, language=20, batch=16, epochs=0.15, evaluated=1000)
+QUICK = Size(theta0=60, language=20, batch=16, epochs=0.1, evaluated=1000)
 
 
 def language_folder(seed: int, name: str) -> str:
@@ -99,7 +99,7 @@ def task(run: Runner, seed: int, name: str, size: Size) -> None:
     sparse = name == SPARSE
     rows = ("--train", "text/smsa_train.tsv", "--validation", "text/smsa_valid.tsv", "--columns", "text")
     epochs = ("--num-train-epochs", size.epochs / 2 if sparse else size.epochs, "--warmup-steps", 50)
-    shape = ("--batch-size", 32, "--max-length", 96, "--train-sampling-strategy", "group_by_length")
+    shape = ("--batch-size", 32, "--max-length", 64)
     rest = ("--learning-rate", 1e-4, "--eval-steps", 150, "--seed", seed, "--resume")
     more = {FROZEN: ("--freeze-embeddings",), SPARSE: ("--sparse", SHARE)}.get(name, ())
     where = ("--task", "smsa", *rows, "--output", task_folder(seed, name))
