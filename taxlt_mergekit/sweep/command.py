@@ -21,10 +21,10 @@ from taxlt_mergekit.sweep.reproduce import EXPERIMENTS, carry_out, plan, show
 from taxlt_mergekit.sweep.request import Request, check_flags, check_recipes
 
 if TYPE_CHECKING:  # they import torch and the hosts, which takes seconds
+    from taxlt_mergekit.sweep.choosing.text import Text
     from taxlt_mergekit.sweep.jobs import Job
     from taxlt_mergekit.sweep.recipe import Recipe
     from taxlt_mergekit.sweep.run import Kept, Run
-    from taxlt_mergekit.sweep.text import Text
 
 # Folders of chosen recipes: of whole tasks, and of parts of them (--limit), which never replace the former.
 BEST, TRIAL = "best", "trial"
@@ -133,10 +133,10 @@ def _sweep(asked: Request) -> None:
     with imports_stay():
         from taxlt_mergekit.sweep.run import check_jobs, load_done, run_of
     from taxlt_mergekit.cells.choices import append_choices
-    from taxlt_mergekit.sweep.choose import choose, write_chosen
+    from taxlt_mergekit.sweep.choosing.best import choose, write_chosen
+    from taxlt_mergekit.sweep.choosing.criteria import Comparison, compare, require
+    from taxlt_mergekit.sweep.choosing.curves import show_criteria
     from taxlt_mergekit.sweep.console import summarise
-    from taxlt_mergekit.sweep.criteria import Comparison, compare, require
-    from taxlt_mergekit.sweep.curves import show_criteria
     from taxlt_mergekit.sweep.jobs import Job, name_of_sweep, search_jobs, test_jobs
     from taxlt_mergekit.sweep.points import own_parameters
     from taxlt_mergekit.sweep.recipe import read_recipe
@@ -185,7 +185,7 @@ def _sweep(asked: Request) -> None:
 
 def _texts(recipes: "Sequence[Recipe]", asked: Request) -> "dict[str, Text]":
     """The documents of `--text` for each recipe, by its path."""
-    from taxlt_mergekit.sweep.text import read_documents
+    from taxlt_mergekit.sweep.choosing.text import read_documents
 
     texts: dict[str, Text] = {}
     for recipe in recipes if asked.text else ():

@@ -18,7 +18,7 @@ from taxlt_mergekit.cells.store import Cell, Parameters
 from taxlt_mergekit.cells.unlabelled import Unlabelled
 from taxlt_mergekit.criteria.names import LABELS
 from taxlt_mergekit.paper.variants import MODEL, name_of
-from taxlt_mergekit.sweep.choose import mean_score
+from taxlt_mergekit.sweep.choosing.best import mean_score
 from taxlt_mergekit.sweep.recipe import Recipe
 
 HEADER = ("point", "valid.", "MODEL", "test", "MODEL")

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from taxlt_mergekit.cells.store import Parameters
+from taxlt_mergekit.sweep.choosing.text import Text
 from taxlt_mergekit.sweep.recipe import Recipe
-from taxlt_mergekit.sweep.text import Text
 
 
 @dataclass(frozen=True)

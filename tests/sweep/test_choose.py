@@ -3,7 +3,7 @@
 import pytest
 
 from taxlt_mergekit.cells.store import Parameters
-from taxlt_mergekit.sweep.choose import choose, mean_score
+from taxlt_mergekit.sweep.choosing.best import choose, mean_score
 from taxlt_mergekit.sweep.recipe import read_recipe
 from tests.helpers.cells import make_cell
 from tests.helpers.sweeping import write_recipe

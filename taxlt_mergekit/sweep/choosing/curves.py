@@ -5,8 +5,8 @@ from pathlib import Path
 
 from taxlt_mergekit.criteria.curve import Curve
 from taxlt_mergekit.criteria.names import SUMMARIES
+from taxlt_mergekit.sweep.choosing.criteria import Comparison, warnings
 from taxlt_mergekit.sweep.console import console, words
-from taxlt_mergekit.sweep.criteria import Comparison, warnings
 from taxlt_mergekit.sweep.recipe import Recipe
 
 
