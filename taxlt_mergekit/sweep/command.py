@@ -135,8 +135,8 @@ def _sweep(asked: Request) -> None:
     from taxlt_mergekit.cells.choices import append_choices
     from taxlt_mergekit.sweep.choosing.best import choose, write_chosen
     from taxlt_mergekit.sweep.choosing.criteria import Comparison, compare, require
-    from taxlt_mergekit.sweep.choosing.curves import show_criteria
     from taxlt_mergekit.sweep.console import summarise
+    from taxlt_mergekit.sweep.curves import show_criteria
     from taxlt_mergekit.sweep.jobs import Job, name_of_sweep, search_jobs, test_jobs
     from taxlt_mergekit.sweep.points import own_parameters
     from taxlt_mergekit.sweep.recipe import read_recipe
