@@ -1,5 +1,6 @@
 """`taxlt recipes`: writes the paper's recipes, or checks that a folder holds them."""
 
+import re
 from pathlib import Path
 
 import click
@@ -7,7 +8,7 @@ import click
 from taxlt_mergekit.errors import UserError
 from taxlt_mergekit.paper import catalog
 from taxlt_mergekit.paper.catalog import Model
-from taxlt_mergekit.paper.recipes import recipe_files
+from taxlt_mergekit.paper.recipes import chat_recipe, recipe_files
 
 
 @click.command()
@@ -22,17 +23,39 @@ from taxlt_mergekit.paper.recipes import recipe_files
 @click.option(
     "--benchmark", type=click.Choice(list(catalog.load().benchmarks)), help="This benchmark's alone."
 )
+@click.option(
+    "--chat",
+    metavar="ID",
+    help="With --model, a decoder, and --lang: its chat vector alone. ID is the instruction-tuned model.",
+)
+@click.option("--lang", metavar="CODE", help="With --chat: the language's code.")
 @click.option("--check", is_flag=True, help="Write nothing; fail if the folder differs from the catalog.")
-def recipes(output: Path, model: str | None, benchmark: str | None, check: bool) -> None:
+def recipes(
+    output: Path,
+    model: str | None,
+    benchmark: str | None,
+    chat: str | None,
+    lang: str | None,
+    check: bool,
+) -> None:
     """Write the paper's mergekit recipes: every target language, variant and scaling factor.
 
     For another θ₀, `taxlt recipes --model MODEL --output recipes` takes XLM-R base's factors, to start from;
-    `taxlt sweep` finds the model's own. Vectors stand where `taxlt train` puts them, in vectors/NAME.
+    `taxlt sweep` finds the model's own. With `--chat CHAT --lang CODE` it is a decoder's chat vector. Vectors
+    stand where `taxlt train` puts them, in vectors/NAME.
     """
     other = Model(id=model, folder=Path(model).name) if model else None
     if other and not other.folder:
         raise UserError(f"--model {model}: give the model's folder by its name, or the hub's name")
-    texts = dict(recipe_files(other, benchmark, output.as_posix() if other else "merge_configs"))
+    root = output.as_posix() if other else "merge_configs"
+    if chat is None and lang is None:
+        texts = dict(recipe_files(other, benchmark, root))
+    elif chat and lang and other and not benchmark:
+        if not re.fullmatch(r"[\w-]+", lang):
+            raise UserError(f"--lang {lang}: give a code such as quy")
+        texts = dict([chat_recipe(other, chat, lang, root)])
+    else:
+        raise UserError("--chat, --lang and --model go together, without --benchmark")
     if check:
         there = {path.relative_to(output).as_posix() for path in output.rglob("*.yml")}
         stale = [
@@ -56,4 +79,5 @@ def recipes(output: Path, model: str | None, benchmark: str | None, check: bool)
             path.write_text(text, encoding="utf-8")
         except OSError as error:
             raise UserError(f"{path}: cannot be written: {error.strerror}") from error
-    click.echo(f"{len(texts)} recipes written to {output}")
+    count = "1 recipe" if len(texts) == 1 else f"{len(texts)} recipes"
+    click.echo(f"{count} written to {output}")

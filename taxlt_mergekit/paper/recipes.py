@@ -36,6 +36,39 @@ def recipe_files(
                     yield path, _recipe(f"{root}/{path}", benchmark, model, variant, factor.value, language)
 
 
+def chat_recipe(model: Model, chat: str, language: str, root: str) -> tuple[str, str]:
+    """A chat vector, as (path below the folder of recipes, text).
+
+    Huang et al. 2024 (Chat Vector) add what instruction tuning made of a decoder to the same decoder trained
+    further on a language: θ' = θ_lang + (θ_chat − θ₀). That is +TGT with the chat model in the task's place.
+
+    Args:
+        model: θ₀, the decoder that both started from.
+        chat: the instruction-tuned one.
+        language: the code that its vector has.
+        root: the folder of recipes, for the command in the comment.
+    """
+    path = f"{language}_chat_vector.yml"
+    lines = [
+        f"# {language}, chat vector, {chat} on {model.id}",
+        f"# θ' = θ₀ + τ_chat + 1 τ_{language}    (Huang et al. 2024, Chat Vector; λ = 1 is theirs)",
+        "#",
+        "# base_model: θ₀, the decoder that both started from",
+        "# task:       instruction-tuned from it; head, tokenizer and chat template are its own",
+        f"# target:     {language}, θ₀ trained further on raw text, with θ₀'s vocabulary:",
+        f"#             taxlt train language {model.id} --corpus {language}.txt --lang {language}",
+        "#",
+        f"# mergekit-yaml {root}/{path} out/",
+        "merge_method: xlt_additive",
+        f"base_model: {model.id}",
+        "models:",
+        *_model_entry(chat, "role: task"),
+        *_model_entry(vector_folder(model.folder, "lang", language), "role: target, weight: 1"),
+        "dtype: bfloat16",
+    ]
+    return path, "\n".join(lines) + "\n"
+
+
 def _recipe(
     path: str, benchmark: Benchmark, model: Model, variant: Variant, weight: float, language: str | None
 ) -> str:

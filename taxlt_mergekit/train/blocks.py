@@ -261,13 +261,15 @@ class LanguageCollator:
     Args:
         tokenizer: gives the special tokens, the mask token and the padding.
         mlm_probability: the share of tokens to predict, or None for next-token prediction.
+        kept: the only pieces that the model can predict, ascending; a label is a place among them.
     """
 
-    def __init__(self, tokenizer: Any, mlm_probability: float | None) -> None:
+    def __init__(self, tokenizer: Any, mlm_probability: float | None, kept: np.ndarray | None = None) -> None:
         self._mlm_probability = mlm_probability
         self._special = np.array(sorted(tokenizer.all_special_ids))
         self._mask_id = tokenizer.mask_token_id
-        self._vocabulary = len(tokenizer)
+        self._pieces = np.arange(len(tokenizer)) if kept is None else kept
+        self._is_cut = kept is not None
         self._pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
 
     def __call__(self, blocks: Sequence[Block]) -> dict[str, torch.Tensor]:
@@ -285,8 +287,10 @@ class LanguageCollator:
             draws = np.moveaxis(draws, -1, 0)
             maskable = real & ~np.isin(ids, self._special)
             ids, labels = mask_tokens(
-                ids, maskable, draws, self._mlm_probability, self._mask_id, self._vocabulary
+                ids, maskable, draws, self._mlm_probability, self._mask_id, self._pieces
             )
+        if self._is_cut:
+            labels = np.where(labels == IGNORED, IGNORED, np.searchsorted(self._pieces, labels))
         return {
             "input_ids": torch.from_numpy(ids),
             "attention_mask": torch.from_numpy(real.astype(np.int64)),
@@ -365,7 +369,7 @@ def mask_tokens(
     draws: np.ndarray,
     probability: float,
     mask_id: int,
-    vocabulary: int,
+    pieces: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """BERT's masking (Devlin et al. 2019), which XLM-R keeps.
 
@@ -377,7 +381,7 @@ def mask_tokens(
         draws: uniform numbers in [0, 1), shape (3, *ids.shape): chosen or not, what becomes of it, and which.
         probability: the share of maskable tokens that is chosen.
         mask_id: the mask token.
-        vocabulary: random tokens are below this.
+        pieces: random tokens are some of these, shape (n,).
 
     Returns:
         The ids that the model sees, and the labels: the true id where a token was chosen, else `IGNORED`.
@@ -387,5 +391,5 @@ def mask_tokens(
     replaced = chosen & (draws[1] >= 0.9)
     labels = np.where(chosen, ids, IGNORED)
     seen = np.where(masked, mask_id, ids)
-    seen = np.where(replaced, (draws[2] * vocabulary).astype(ids.dtype), seen)
+    seen = np.where(replaced, pieces[(draws[2] * len(pieces)).astype(np.int64)], seen)
     return seen, labels

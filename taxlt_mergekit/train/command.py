@@ -83,6 +83,12 @@ def _shared_options(batch: str, rate: str, evaluation: str) -> Callable:
             help="bfloat16 autocast. [where the GPU has it; never on a CPU]",
         ),
         click.option("--gradient-checkpointing", **_FLAG, help="Less memory for more time. [off]"),
+        click.option(
+            "--cut-vocabulary",
+            **_FLAG,
+            help="Train over the pieces of the data alone; the rows of others stay θ₀'s. Changes a language "
+            "run's loss, and no task's. [the whole vocabulary]",
+        ),
         click.option("--freeze-embeddings", **_FLAG, help="Do not train the input embeddings. [trained]"),
         click.option(
             "--tie-embeddings/--untie-embeddings",

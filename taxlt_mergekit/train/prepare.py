@@ -42,6 +42,7 @@ from taxlt_mergekit.train.settings import (
 )
 from taxlt_mergekit.train.sparse.counted import Sparse, check_sparse, count
 from taxlt_mergekit.train.text import corpus_notes
+from taxlt_mergekit.train.vocabulary.cut import Cut, check_cut, cut_if_asked
 
 SEED = 42  # TrainingArguments' default
 EVALUATIONS = 20  # not in the paper: how often a language run is evaluated, over its whole length
@@ -64,6 +65,7 @@ class Plan:
         inputs: what identifies base model and data; a resumed run must have the same.
         facts: lines for the start and for the model card, as (what, value).
         sparse: what is to be found in phase 1; None where all is trained, in one phase.
+        cut: what the model's vocabulary is cut to while it is trained; None where it is whole.
     """
 
     kind: Kind
@@ -78,6 +80,7 @@ class Plan:
     inputs: dict[str, Any]
     facts: tuple[tuple[str, str], ...]
     sparse: Sparse | None = None
+    cut: Cut | None = None
 
     @property
     def output(self) -> Path:
@@ -95,6 +98,7 @@ def make_plan(settings: Settings, resume: bool) -> Plan:
         UserError: a mistake in the settings, the model, the corpora or the rows.
     """
     check_sparse(settings)
+    check_cut(settings)
     if isinstance(settings, LanguageSettings):
         return _language_plan(settings, resume)
     assert isinstance(settings, TaskSettings)
@@ -122,17 +126,19 @@ def _language_plan(settings: LanguageSettings, resume: bool) -> Plan:
     values |= _language_steps(settings.arguments, arguments, len(train), batch)
     arguments = training_arguments(values, output, batch, language=True)
     steps = arguments.max_steps
+    cut = cut_if_asked(settings, model, tokenizer, (train, validation))
     _check_room(model, arguments, steps)
     tokens = steps * batch.total * settings.block_size
     passes = steps * batch.total / len(train)
     masked = objective.kind == "mlm"
-    collator = LanguageCollator(tokenizer, settings.mlm_probability if masked else None)
+    share = settings.mlm_probability if masked else None
+    collator = LanguageCollator(tokenizer, share, cut.kept if cut else None)
     streams = {
         "training": BlockStream(train, steps * batch.total, seed, shuffle=True),
         "validation": BlockStream(validation, len(validation), seed, shuffle=False),
     }
     warnings = check_tokens(settings, tokenizer, train, streams, collator)
-    share = f", {settings.mlm_probability:.0%} of the tokens" if masked else ""
+    hidden = f", {settings.mlm_probability:.0%} of the tokens" if masked else ""
     return Plan(
         kind="language",
         objective=objective.kind,
@@ -143,13 +149,14 @@ def _language_plan(settings: LanguageSettings, resume: bool) -> Plan:
         train=streams["training"],
         validation=streams["validation"],
         sparse=sparse,
+        cut=cut,
         collator=collator,
         inputs={
             "base_model": models.model_identity(settings.model, config),
             "data": [asdict(entry) for entry in facts],
         },
         facts=(
-            ("objective", f"{objective.name}{share}: {objective.reason}"),
+            ("objective", f"{objective.name}{hidden}: {objective.reason}"),
             *([("new head", f"started at random: {', '.join(fresh)}")] if fresh else []),
             ("settings of", f"XLM-R {size} ({why})"),
             *([("language", settings.lang)] if settings.lang else []),
@@ -159,6 +166,7 @@ def _language_plan(settings: LanguageSettings, resume: bool) -> Plan:
             ("training text", f"{len(train):,} blocks of {settings.block_size} tokens"),
             ("validation text", f"{len(validation):,} blocks, {_validation_source(settings)}"),
             *(sparse.facts if sparse else ()),
+            *([cut.fact] if cut else ()),
             ("steps", f"{steps:,}, evaluated every {arguments.eval_steps:,}"),
             ("batch", str(batch)),
             ("tokens", f"{tokens:,}, {passes:,.1f} passes over the text"),
@@ -265,6 +273,7 @@ def _task_plan(settings: TaskSettings, resume: bool) -> Plan:
     epoch = math.ceil(len(parts["train"]) / batch.total)
     steps = arguments.max_steps if arguments.max_steps > 0 else math.ceil(arguments.num_train_epochs * epoch)
     arguments = training_arguments(values | _short_run(arguments, steps), output, batch, language=False)
+    cut = cut_if_asked(settings, model, tokenizer, parts.values())
     _check_room(model, arguments, steps)
     length = float(np.mean([len(ids) for ids in parts["train"][:1000]["input_ids"]]))
     resolved = {"output": output, "size": size, "early_stopping_patience": patience}
@@ -278,6 +287,7 @@ def _task_plan(settings: TaskSettings, resume: bool) -> Plan:
         train=parts["train"],
         validation=parts["validation"],
         sparse=sparse,
+        cut=cut,
         collator=DataCollatorWithPadding(tokenizer),
         inputs={
             "base_model": models.model_identity(settings.model, config),
@@ -297,6 +307,7 @@ def _task_plan(settings: TaskSettings, resume: bool) -> Plan:
             ("settings of", f"{column.source}, XLM-R {size} ({why})"),
             ("rows", f"{len(corpus.train):,} for training, {len(corpus.validation):,} for validation"),
             *(sparse.facts if sparse else ()),
+            *([cut.fact] if cut else ()),
             ("steps", f"{steps:,}, {steps / epoch:.3g} epochs, evaluated every {arguments.eval_steps:,}"),
             ("batch", str(batch)),
             ("tokens", f"about {steps * batch.total * length:,.0f}, {length:.0f} a row"),

@@ -212,6 +212,8 @@ def finish(trainer: VectorTrainer, plan: Plan) -> None:
     trainer.accelerator.wait_for_everyone()
     if plan.settings.merge_lora:
         trainer.model = trainer.accelerator.unwrap_model(trainer.model).merge_and_unload()
+    if plan.cut is not None:
+        plan.cut.restore(trainer.accelerator.unwrap_model(trainer.model))
     trainer.save_model(str(staging))
     if not is_main():
         return

@@ -71,6 +71,7 @@ class Settings(BaseModel):
     batch_size: int | None = Field(None, ge=1)
     new_head: bool = False
     freeze_embeddings: bool = False
+    cut_vocabulary: bool = False
     tie_embeddings: bool | None = None
     lora_rank: int | None = Field(None, ge=1)
     lora_alpha: float | None = Field(None, gt=0)

@@ -2,13 +2,17 @@
 
 from pathlib import Path
 
+import pytest
+import torch
+import transformers
 import yaml
 from mergekit.config import MergeConfiguration
 
 from taxlt_mergekit.merge.recipe import check_recipe
 from taxlt_mergekit.paper import catalog
 from taxlt_mergekit.paper.recipes import recipe_files
-from tests.helpers.hosts import console
+from tests.helpers.hosts import console, mergekit_yaml
+from tests.helpers.merging import tensors
 
 FOLDER = Path(__file__).parents[2] / "merge_configs"
 
@@ -35,6 +39,44 @@ def test_recipes_for_another_model_name_it_and_its_vectors(tmp_path):
     ]
     assert "mergekit-yaml mine/mad_plus_tgt.yml out/" in text
     check_recipe(MergeConfiguration.model_validate(recipe), text)
+
+
+def test_a_decoders_chat_vector_and_plus_tgt_are_merged_as_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shape = {"vocab_size": 40, "hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2}
+    config = transformers.LlamaConfig(**shape, num_hidden_layers=2, num_labels=3, dtype="bfloat16")
+    kinds = {
+        "base": (transformers.LlamaForCausalLM, "base"),
+        "chat": (transformers.LlamaForCausalLM, "chat"),
+        "lang": (transformers.LlamaForCausalLM, "vectors/base/lang/quy"),
+        "task": (transformers.LlamaForSequenceClassification, "vectors/base/task/multinli"),
+    }
+    for kind, folder in kinds.values():
+        kind(config).bfloat16().save_pretrained(folder)
+    start, chat, lang, task = (tensors(Path(folder)) for _, folder in kinds.values())
+    arguments = ("--model", "base", "--output", "recipes")
+    done = console("taxlt", "recipes", *arguments, "--chat", "chat", "--lang", "quy", cwd=tmp_path)
+    assert done.code == 0 and "1 recipe written to recipes" in done.stdout, done
+    done = console("taxlt", "recipes", *arguments, "--benchmark", "americas_nli", cwd=tmp_path)
+    assert done.code == 0, done
+    for name, other, weight in (("quy_chat_vector", chat, 1), ("quy_plus_tgt", task, 0.9)):
+        outcome = mergekit_yaml(f"recipes/{name}.yml", f"out-{name}", cwd=tmp_path)
+        assert outcome.code == 0, outcome.stderr
+        merged = tensors(Path(f"out-{name}"))
+        assert merged.keys() == other.keys()
+        for at, tensor in other.items():
+            if at not in start:
+                assert at == "score.weight" and merged[at].equal(tensor.to(merged[at].dtype))
+                continue
+            wanted = tensor.double() + weight * (lang[at].double() - start[at].double())
+            torch.testing.assert_close(merged[at], wanted.to(merged[at].dtype), msg=f"{name}: {at}")
+
+
+@pytest.mark.parametrize("given", [("--chat", "c", "--lang", "quy"), ("--model", "m", "--chat", "c")])
+def test_a_chat_vector_needs_all_three(given, tmp_path):
+    outcome = console("taxlt", "recipes", *given, cwd=tmp_path)
+    assert outcome.code == 1 and "--chat, --lang and --model go together" in outcome.last_line
+    assert not list(tmp_path.iterdir())
 
 
 def test_every_language_of_the_paper_has_its_recipes():

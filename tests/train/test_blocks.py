@@ -139,7 +139,7 @@ def test_shares_of_masking():
     rng = np.random.default_rng(0)
     ids = rng.integers(10, 1000, (400, 256))
     maskable = ids > 100
-    seen, labels = mask_tokens(ids, maskable, rng.random((3, 400, 256)), 0.15, 5, 1000)
+    seen, labels = mask_tokens(ids, maskable, rng.random((3, 400, 256)), 0.15, 5, np.arange(1000))
     chosen = labels != IGNORED
     assert not (chosen & ~maskable).any()
     assert (labels[chosen] == ids[chosen]).all()
