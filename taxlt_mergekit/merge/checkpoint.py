@@ -190,12 +190,12 @@ def open_checkpoint(model: ModelReference, options: MergeOptions, start: str | N
         UserError: no such model, no config, a truncated or missing file.
     """
     path = model.model.path
-    missing = "" if os.path.isdir(path) else remedies.for_model(path, start)
+    remedy = "" if os.path.isdir(path) else remedies.for_model(path, start)
     if not os.path.isdir(path) and (path[0] in "/~." or not remedies.HUB_ID.fullmatch(path)):
         raise UserError(
-            f"{path}: no such folder{_here(path)} (and not the name of a model on the hub){missing}"
+            f"{path}: no such folder{_here(path)} (and not the name of a model on the hub){remedy}"
         )
-    hint = "" if os.path.isdir(path) else f"(and there is no such folder{_here(path)}){missing}"
+    hint = "" if os.path.isdir(path) else f"(and there is no such folder{_here(path)}){remedy}"
     whole = merged_checkpoint(model, options)
     if os.path.isdir(whole.model.path):
         check_folder(whole.model.path)
