@@ -11,6 +11,8 @@ from taxlt_mergekit.cells.unfinished import stopped_sweeps
 from taxlt_mergekit.errors import UserError
 from taxlt_mergekit.paper.catalog import hub_id
 
+GET = "taxlt sweep RECIPE… --output {0} and lm_eval … --output_path {0} --log_samples write them"
+
 
 @dataclass(frozen=True)
 class Collected:
@@ -80,13 +82,14 @@ def _result_files(path: Path) -> list[Path]:
             return [path]
         raise UserError(f"{path}: neither {CELLS_FILE} of a sweep nor results_<date>.json of lm_eval")
     if not path.is_dir():
-        raise UserError(f"{path}: no such folder")
+        raise UserError(f"{path}: no such folder; {GET.format(path)}")
     files = sorted(path.rglob(CELLS_FILE)) + sorted(
         filter(is_results_file, path.rglob("*.json")), key=by_date
     )
     if not files:
         raise UserError(
-            f"{path}: no results below it, neither {CELLS_FILE} nor results_<date>.json of lm_eval"
+            f"{path}: no results below it, neither {CELLS_FILE} nor results_<date>.json of lm_eval; "
+            f"{GET.format(path)}"
         )
     return files
 

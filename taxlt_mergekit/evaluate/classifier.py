@@ -37,6 +37,7 @@ from taxlt_mergekit.evaluate.labels import (
 )
 from taxlt_mergekit.evaluate.padding import Padding, harmless, padding_token
 from taxlt_mergekit.model_files import check_adapter, check_folder
+from taxlt_mergekit.paper.remedies import for_model
 
 # A child of lm-eval's own logger, so that its settings and its level hold.
 LOG = logging.getLogger("lm_eval.models.hf-seq-cls")
@@ -115,10 +116,15 @@ class SequenceClassifierLM(HFLM):
         if not path.exists() and (
             pretrained.endswith("/") or pretrained.startswith((".", "/", "~")) or pretrained.count("/") > 1
         ):
-            raise UserError(f"hf-seq-cls: pretrained={pretrained}: no such folder, seen from {Path.cwd()}")
+            how = for_model(pretrained) or "; mergekit-yaml RECIPE OUT writes a merged model"
+            raise UserError(
+                f"hf-seq-cls: pretrained={pretrained}: no such folder, seen from {Path.cwd()}{how}"
+            )
         if path.is_dir() and not (kwargs.get("subfolder") or kwargs.get("gguf_file")):
             check_folder(str(path))
-        hint = "" if path.exists() else f"(there is no such folder in {Path.cwd()}, so the hub was asked)"
+        hint = ""
+        if not path.exists():
+            hint = f"(there is no such folder in {Path.cwd()}, so the hub was asked){for_model(pretrained)}"
         with _translated(f"can't load {pretrained}", hint):
             super()._get_config(pretrained, **kwargs)
 

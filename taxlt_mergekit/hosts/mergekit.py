@@ -7,6 +7,7 @@ import contextlib
 import functools
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -111,6 +112,7 @@ def _one_line_for_a_bad_recipe(recipe: str) -> Iterator[None]:
     from pydantic import ValidationError
 
     from taxlt_mergekit.errors import UserError, first_line, one_line
+    from taxlt_mergekit.paper.remedies import for_recipe
 
     try:
         yield
@@ -129,5 +131,5 @@ def _one_line_for_a_bad_recipe(recipe: str) -> Iterator[None]:
         if error.filename != recipe:
             raise
         missing = isinstance(error, FileNotFoundError)
-        why = "no such recipe" if missing else f"cannot be read: {error.strerror}"
+        why = f"no such recipe{for_recipe(Path(recipe))}" if missing else f"cannot be read: {error.strerror}"
         raise UserError(f"{recipe}: {why}") from error

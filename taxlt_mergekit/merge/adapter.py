@@ -31,6 +31,7 @@ from taxlt_mergekit.model_files import (
     has_tokenizer,
     model_entries,
 )
+from taxlt_mergekit.paper import remedies
 
 LOG = logging.getLogger(__name__)
 
@@ -128,7 +129,8 @@ def _adapter_folder(model: ModelReference, options: MergeOptions) -> str:
     assert model.lora is not None
     if os.path.isdir(model.lora.path):
         return model.lora.path
-    with translated(f"{model.lora}: no such folder, and not to be had from the hub"):
+    hint = remedies.for_model(model.lora.path, model.model.path, adapter=True)
+    with translated(f"{model.lora}: no such folder, and not to be had from the hub", hint):
         return ModelReference(model=model.lora).local_path(cache_dir=options.transformers_cache)
 
 
@@ -143,7 +145,9 @@ def _open(model: ModelReference, options: MergeOptions) -> _Adapter:
             f"{model}: a {settings.peft_type.value} adapter lengthens the input and changes no weight, so it "
             "has no vector; take one that does, such as LoRA"
         )
-    with translated(f"{model.model}: cannot be opened"):
+    path = model.model.path
+    hint = "" if os.path.isdir(path) else remedies.for_model(path)
+    with translated(f"{model.model}: cannot be opened", hint):
         base = model.local_path(cache_dir=options.transformers_cache, ignore_lora=True)
     check_folder(base)
     shapes = {name.removeprefix(_PREFIX): tuple(tensor.shape) for name, tensor in tensors.items()}

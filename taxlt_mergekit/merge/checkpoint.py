@@ -23,8 +23,7 @@ from transformers.initialization import no_init_weights
 from taxlt_mergekit.errors import UserError, translated
 from taxlt_mergekit.merge.adapter import merged_checkpoint
 from taxlt_mergekit.model_files import check_folder
-
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+from taxlt_mergekit.paper import remedies
 
 # What torch.nn.DataParallel and torch.compile put before every name.
 _WRAPPER = re.compile(r"(module\.|_orig_mod\.)+")
@@ -181,16 +180,22 @@ class Checkpoint:
         )
 
 
-def open_checkpoint(model: ModelReference, options: MergeOptions) -> Checkpoint:
+def open_checkpoint(model: ModelReference, options: MergeOptions, start: str | None = None) -> Checkpoint:
     """Read a model's config and the headers of its files; fetches them where the model is on the hub.
+
+    Args:
+        start: θ₀'s name, which tells the command that makes a vector that is not there.
 
     Raises:
         UserError: no such model, no config, a truncated or missing file.
     """
     path = model.model.path
-    if not os.path.isdir(path) and (path[0] in "/~." or not _HUB_ID.fullmatch(path)):
-        raise UserError(f"{path}: no such folder{_here(path)} (and not the name of a model on the hub)")
-    hint = "" if os.path.isdir(path) else f"(and there is no such folder{_here(path)})"
+    remedy = "" if os.path.isdir(path) else remedies.for_model(path, start)
+    if not os.path.isdir(path) and (path[0] in "/~." or not remedies.HUB_ID.fullmatch(path)):
+        raise UserError(
+            f"{path}: no such folder{_here(path)} (and not the name of a model on the hub){remedy}"
+        )
+    hint = "" if os.path.isdir(path) else f"(and there is no such folder{_here(path)}){remedy}"
     whole = merged_checkpoint(model, options)
     if os.path.isdir(whole.model.path):
         check_folder(whole.model.path)

@@ -51,7 +51,8 @@ def prepare(
     if options.multi_gpu and not torch.cuda.is_available():
         raise UserError("--multi-gpu: this machine has no GPU that torch can use")
     LoaderCache().setup(options)
-    checkpoints = {model: open_checkpoint(model, options) for model in cast.models}
+    start = cast.base.model.path if cast.names_base else None
+    checkpoints = {model: open_checkpoint(model, options, start) for model in cast.models}
     method = METHODS[config.merge_method]
     layout = output_layout(cast, checkpoints, method.body_of_all)
     aligns = bool(config.tokenizer or config.tokenizer_source or options.unsafe_truncate_embeddings)

@@ -48,19 +48,28 @@ def data_dir() -> Path | None:
     return Path(value)
 
 
-def find_file(patterns: Sequence[str], what: str) -> Path:
+def find_file(patterns: Sequence[str], what: str, layout: str = LAYOUT, on_hub: bool = True) -> Path:
     """The first of `patterns` (paths relative to `TAXLT_DATA`) that is there.
+
+    Args:
+        what: what it holds, for the error.
+        layout: where the files are described, for the error.
+        on_hub: the rows come from the hub where `TAXLT_DATA` is not set.
 
     Raises:
         UserError: none is there; names the directory, the files and `what` needs them.
     """
     root = data_dir()
     if root is None:
-        raise UserError(f"{what}: set TAXLT_DATA=DIR, with {' or '.join(patterns)} in DIR ({LAYOUT})")
+        raise UserError(f"{what}: set TAXLT_DATA=DIR, with {' or '.join(patterns)} in DIR ({layout})")
     for pattern in patterns:
         if (root / pattern).is_file():
             return root / pattern
-    raise UserError(f"{what}: TAXLT_DATA={root} has no {' or '.join(patterns)} ({LAYOUT})")
+    hub = "; unset TAXLT_DATA takes the hub's" if on_hub else ""
+    raise UserError(
+        f"{what}: TAXLT_DATA={root} has no {' or '.join(patterns)} ({layout}); taxlt info lists what is "
+        f"missing{hub}"
+    )
 
 
 def hub_rows(path: str, what: str, layout: str = LAYOUT, **options: Any) -> Iterator[Mapping[str, Any]]:
@@ -175,7 +184,8 @@ def benchmark_rows(name: str, language: str, split: catalog.Part) -> "datasets.D
         )
         rows = hub_rows(hub.path, what, split=split, **source)
         return labelled(rows, benchmark.inputs, benchmark.labels, what)
-    path = find_file([benchmark.fill(pattern, language) for pattern in benchmark.files[split]], what)
+    patterns = [benchmark.fill(pattern, language) for pattern in benchmark.files[split]]
+    path = find_file(patterns, what, on_hub=benchmark.hub is not None)
     return labelled(_file_rows(name, path, language), benchmark.inputs, benchmark.labels, path)
 
 

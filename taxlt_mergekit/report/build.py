@@ -43,7 +43,8 @@ def build(
     """
     splits = {cell.split for cell in parts}.union(*(study.splits for study in studies))
     if options.split and options.split not in splits:
-        raise UserError(f"--split {options.split}: no results on this split")
+        how = "taxlt sweep RECIPE… --test" if options.split == "test" else "taxlt sweep RECIPE…"
+        raise UserError(f"--split {options.split}: no results on this split; {how} writes them")
     blocks: list[Block] = [Heading(1, "Report")]
     for model in dict.fromkeys(study.model for study in studies):
         of_model = [study for study in studies if study.model == model]

@@ -150,7 +150,10 @@ def _extent(study: Study, inside: Sequence[str]) -> list[str]:
 
 def _missing(lines: Sequence[Line], inside: Sequence[str]) -> list[str]:
     absent = {line.label: [column for column in inside if column not in line.scores] for line in lines}
-    return [f"{label} has no mean: {', '.join(gone)} missing." for label, gone in absent.items() if gone]
+    texts = [f"{label} has no mean: {', '.join(gone)} missing." for label, gone in absent.items() if gone]
+    if texts:
+        texts[-1] += " taxlt sweep with their recipes, or lm_eval with their tasks, scores them."
+    return texts
 
 
 def _differences(

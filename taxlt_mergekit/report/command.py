@@ -85,7 +85,9 @@ def command(
     found = collect(paths, labels, base_model)
     if not (found.cells or found.parts):
         why = found.notes[0] if found.notes else "no cells"
-        raise UserError(f"{', '.join(map(str, paths))}: no finished results; {why}")
+        raise UserError(
+            f"{', '.join(map(str, paths))}: no finished results; {why}; taxlt sweep tries failed cells again"
+        )
     options = Options(
         split=split,
         per_language=select_per == "language",

@@ -13,6 +13,7 @@ from taxlt_mergekit.cells.store import Parameters
 from taxlt_mergekit.errors import UserError, one_line, translated
 from taxlt_mergekit.merge.methods.table import METHODS
 from taxlt_mergekit.paper import catalog
+from taxlt_mergekit.paper.remedies import for_recipe
 from taxlt_mergekit.paper.variants import split_recipe_name, variant_of
 
 
@@ -136,6 +137,8 @@ def parse_recipe(path: Path, who: str) -> tuple[str, MergeConfiguration]:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is not UTF-8 text ({one_line(error)}); save it as UTF-8") from None
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such recipe{for_recipe(path)}") from None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     with translated(f"{path}: not a mergekit recipe"):

@@ -15,6 +15,7 @@ from taxlt_mergekit.errors import UserError, translated
 from taxlt_mergekit.evaluate.inputs import learned_positions, vocabulary_size
 from taxlt_mergekit.model_files import check_folder
 from taxlt_mergekit.paper import catalog
+from taxlt_mergekit.paper.remedies import for_model
 from taxlt_mergekit.train.settings import LanguageSettings, Settings, TaskSettings
 from taxlt_mergekit.train.sparse.counted import freeze
 from taxlt_mergekit.train.text import file_sha256
@@ -41,12 +42,13 @@ def load_config(name: str) -> Any:
         UserError: there is no such model.
     """
     if name.startswith(("/", ".", "~")) and not Path(name).is_dir():
-        raise UserError(f"model {name}: no such folder")
+        raise UserError(f"model {name}: no such folder{for_model(name)}")
     if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
         adapter = (Path(name) / "adapter_config.json").is_file()
         hint = "it holds a peft adapter; give the base model" if adapter else "it has no config.json"
         raise UserError(f"model {name} is not a transformers model: {hint}")
-    with translated(f"model {name} cannot be loaded"):
+    hint = "" if Path(name).is_dir() else f"(and there is no such folder in {Path.cwd()}){for_model(name)}"
+    with translated(f"model {name} cannot be loaded", hint):
         return transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
 
 

@@ -110,7 +110,7 @@ def _multinli_rows(part: str) -> Iterator[Mapping[str, str]]:
         yield from hub_rows(MULTINLI_ID, f"MultiNLI, {part}", LAYOUT, split=MULTINLI_PARTS[part])
         return
     names = [f"multinli/{MULTINLI_FILES[part]}", f"multinli/multinli_1.0/{MULTINLI_FILES[part]}"]
-    path = find_file(names, f"MultiNLI, {part}")
+    path = find_file(names, f"MultiNLI, {part}", LAYOUT)
     for row in read_json_lines(path, list(XNLI_COLUMNS.values())):
         yield {ours: row[theirs] for ours, theirs in XNLI_COLUMNS.items()}
 
@@ -156,7 +156,7 @@ def _smsa_rows(part: str) -> Iterable[Mapping[str, str]]:
         files = SMSA_URL.format(part=name)
         options = {"delimiter": "\t", "quoting": 3, "column_names": ["text", "label"]}
         return hub_rows("csv", f"SMSA, {part}", LAYOUT, data_files={part: files}, split=part, **options)
-    path = find_file([f"smsa/{name}.tsv", f"smsa/{name}_preprocess.tsv"], f"SMSA, {part}")
+    path = find_file([f"smsa/{name}.tsv", f"smsa/{name}_preprocess.tsv"], f"SMSA, {part}", LAYOUT)
     return read_table(path, ["text", "label"], header=False)
 
 

@@ -308,7 +308,10 @@ def _load_dataset(name: str) -> "datasets.Dataset":
     kinds = (".txt", *TABLES, *JSON_LINES, *COLUMNAR, ".gz", ".zst")
     looks_like_a_file = name.startswith(("/", ".", "~")) or Path(name).suffix.lower() in kinds
     if looks_like_a_file or not DATASET_ID.fullmatch(name):
-        raise UserError(f"corpus {name}: no such file")
+        raise UserError(
+            f"corpus {name}: no such file; give text, a document a line, or a data set of the hub, such as "
+            "wikimedia/wikipedia:20231101.qu"
+        )
     path, _, configuration = name.partition(":")
     with translated(f"corpus {name} is not a file, and as a data set it could not be loaded"):
         return datasets.load_dataset(path, configuration or None, split="train")

@@ -29,7 +29,12 @@ REFUSALS = {
         ["copy_mrpc"],
         "can't tell which label each choice stands for (no, yes)",
     ),
-    "no such folder": (["nowhere/"], ["americas_nli_quy"], "no such folder"),
+    "no such folder": (["nowhere/"], ["americas_nli_quy"], "; mergekit-yaml RECIPE OUT writes"),
+    "no such task vector": (
+        ["vectors/xlm-roberta-base/task/mine"],
+        ["americas_nli_quy"],
+        "; taxlt train task FacebookAI/xlm-roberta-base --name mine --train FILE --validation FILE makes it",
+    ),
     "a folder seen from elsewhere": (
         ["models/of/mine"],
         ["americas_nli_quy"],
@@ -74,7 +79,7 @@ def test_refusals_are_one_line(command, models, built_in_tasks, small_data, tmp_
         make_classifier(models / model)
         (models / model / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
     # "mine" stands for a path that the user gives relative to some other folder.
-    pretrained = model if "mine" in model else f"{models}/{model}".replace("{models}", str(models))
+    pretrained = model if "mine" in model.split("/") else f"{models}/{model}".replace("{models}", str(models))
     run = [*CLASSIFIER, f"pretrained={pretrained}", "--tasks", task, *options]
     run += ["--include_path", built_in_tasks]
     done = command(*run, "--output_path", tmp_path / "out", cwd=tmp_path, TAXLT_DATA=small_data)
@@ -95,6 +100,7 @@ def test_missing_data_is_one_line(command, models, small_data, tmp_path):
     assert (done.code, "Traceback" in done.stderr) == (1, False)
     expected = f"Error: AmericasNLI, Aymara, test: TAXLT_DATA={broken} has no americasnli/test/aym.tsv"
     assert done.last_line.startswith(expected)
+    assert done.last_line.endswith("taxlt info lists what is missing; unset TAXLT_DATA takes the hub's")
     done = command(*run, "marc_de")
     assert done.last_line.startswith(
         "Error: MARC, German, test: set TAXLT_DATA=DIR, with marc/dataset_de_test.json"

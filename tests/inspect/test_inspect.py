@@ -172,6 +172,10 @@ def test_vectors_that_stand_out_are_named(xlmr, tmp_path):
         (lambda d: d | {"merge_method": "linear"}, "merge_method is linear; taxlt inspect takes xlt_"),
         (lambda d: d | {"tokenizer": {"source": "union"}}, "leave out slices and tokenizer"),
         (lambda d: d | {"base_model": d["base_model"] + "-gone"}, "no such folder"),
+        (
+            lambda d: d | {"models": [d["models"][0], d["models"][1] | {"model": "vectors/mine/lang/quy"}]},
+            "; taxlt train language MODEL --corpus quy.txt --lang quy makes it, or",
+        ),
         (lambda d: d | {"models": d["models"][1:]}, "no model has role: task"),
     ],
 )

@@ -93,7 +93,23 @@ MISTAKES = {
     "no base model": (lambda d: without_key(d, "base_model"), ["base_model"]),
     "no such folder": (
         lambda d: renamed(d, 2, "vectors/xlm/lang/quy"),
-        ["vectors/xlm/lang/quy", "no such folder"],
+        ["vectors/xlm/lang/quy", "no such folder", "taxlt train language MODEL --corpus quy.txt --lang quy"],
+    ),
+    "no such language vector of θ₀": (
+        lambda d: renamed(d, 2, "vectors/theta0/lang/quy"),
+        ["theta0 --corpus quy.txt --lang quy makes it", "taxlt import sft SOURCE --model /", "--lang quy"],
+    ),
+    "no such task vector": (
+        lambda d: renamed(d, 0, "vectors/xlm-roberta-base/task/multinli"),
+        ["; taxlt train task FacebookAI/xlm-roberta-base --task multinli makes it", "taxlt import sft"],
+    ),
+    "no such θ₀": (
+        lambda d: d | {"base_model": "models/of/mine/xlm-roberta-base"},
+        ["; hf download FacebookAI/xlm-roberta-base --local-dir models/of/mine/xlm-roberta-base gets it"],
+    ),
+    "θ₀ not on the disk, and no network": (
+        lambda d: d | {"base_model": "someone/xlm"},
+        ["no such folder", "if it is on the hub: hf download someone/xlm"],
     ),
     "base model with a role": (
         lambda d: (
@@ -133,6 +149,9 @@ def test_not_yaml_and_no_recipe(tmp_path):
     assert_refused(outcome, tmp_path / "out", ["r.yml", "line 2", "not valid YAML"])
     outcome = mergekit_yaml(tmp_path / "none.yml", tmp_path / "out")
     assert_refused(outcome, tmp_path / "out", ["none.yml", "no such recipe"])
+    assert "taxlt" not in outcome.last_line
+    outcome = mergekit_yaml(tmp_path / "quy_plus_tgt.yml", tmp_path / "out")
+    assert_refused(outcome, tmp_path / "out", [f"no such recipe; taxlt recipes --output {tmp_path} writes"])
 
 
 def test_a_recipe_that_is_not_utf_8(xlmr, tmp_path):

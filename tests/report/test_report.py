@@ -402,7 +402,7 @@ def test_labels_that_give_another_score_get_no_interval(tmp_path):
 @pytest.mark.parametrize(
     ("prepare", "arguments", "message"),
     [
-        (lambda folder: None, (), "no results below it"),
+        (lambda folder: None, (), "lm_eval; taxlt sweep RECIPE… --output /"),
         (lambda folder: (folder / "notes.json").write_text("{}"), (), "no results below it"),
         (lambda folder: (folder / "results_1.json").write_text("[]"), (), "not a results file of lm_eval"),
         (lambda folder: (folder / "results_1.json").write_text("{"), (), "not a results file of lm_eval"),
@@ -414,9 +414,13 @@ def test_labels_that_give_another_score_get_no_interval(tmp_path):
         (
             lambda folder: append_cell(folder, make_cell(status="failed", reason="NaN", metrics={})),
             (),
-            "no finished results",
+            "no finished results; Failed and left out: plus_tgt on americas_nli_dev_quy",
         ),
-        (lambda folder: append_cell(folder, make_cell()), ("--split", "test"), "--split test: no results"),
+        (
+            lambda folder: append_cell(folder, make_cell()),
+            ("--split", "test"),
+            "taxlt sweep RECIPE… --test writes",
+        ),
         (
             lambda folder: append_cell(folder, make_cell()),
             ("--label", "x=y"),
@@ -438,7 +442,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(tmp_path, prepare, argumen
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("absent",), "absent: no such folder"),
+        (("absent",), "absent: no such folder; taxlt sweep RECIPE… --output absent and lm_eval "),
         (("file.txt",), "file.txt: neither cells.jsonl of a sweep nor results_<date>.json of lm_eval"),
         ((".", "--label", "nothing"), "'nothing' is not PATH=NAME"),
         ((".", "--against", "memory"), "'memory' is not 'paper'"),

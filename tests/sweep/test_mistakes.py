@@ -12,7 +12,11 @@ from tests.helpers.sweeping import copy_project, sweep, write_recipe
 MISTAKES = {
     "not a recipe of ours": (["recipes/linear.yml"], ["linear.yml", "xlt_additive"]),
     "not a recipe": (["recipes/list.yml"], ["list.yml", "not a mergekit recipe"]),
-    "no such recipe": (["recipes/none.yml"], ["none.yml", "No such file"]),
+    "no such recipe": (["recipes/none.yml"], ["none.yml", "no such recipe"]),
+    "no such recipe of the paper": (
+        ["merge_configs/xlm-roberta-large/quy_plus_tgt.yml"],
+        ["no such recipe; taxlt recipes writes it"],
+    ),
     "no language vector": (["recipes/only_task.yml"], ["only_task.yml", "no language vector"]),
     "unknown task": (["recipes/mad_plus_tgt.yml", "--tasks", "nusax_sentiment_mad"], ["nusax_sentiment_mad"]),
     "name without a task": (["recipes/my.yml"], ["my.yml", "--tasks"]),
@@ -36,7 +40,10 @@ MISTAKES = {
         ["recipes/mad_plus_tgt.yml", "recipes/again/mad_plus_tgt.yml"],
         ["recipes/again/mad_plus_tgt.yml", "best/"],
     ),
-    "no checkpoint": (["recipes/mad_plus_tgt.yml", "recipes/bug_plus_tgt.yml"], ["bug_plus_tgt.yml", "bug"]),
+    "no checkpoint": (
+        ["recipes/mad_plus_tgt.yml", "recipes/bug_plus_tgt.yml"],
+        ["bug_plus_tgt.yml", "taxlt train language"],
+    ),
     "labels that are not the head's": (
         ["recipes/mad_plus_tgt.yml", "--tasks", "nli", "--include-path", "tasks"],
         ["nli: ", "which label each choice stands for"],

@@ -277,6 +277,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(small_xlmr, small_text, tmp_pa
         (small_xlmr,): "--corpus is missing",
         ("--corpus", small_text): "MODEL is missing",
         ("./nowhere", "--corpus", small_text): "model ./nowhere: no such folder",
+        ("./xlm-roberta-base", "--corpus", small_text): "--local-dir ./xlm-roberta-base gets it",
         (tmp_path, "--corpus", small_text): "it has no config.json",
         ("no/such-model", "--corpus", small_text): "model no/such-model cannot be loaded",
         (small_xlmr, "--corpus", small_text, "--lora-rank", 2, "--lora-target-modules", "attn"): "no such",
