@@ -201,9 +201,7 @@ def with_evaluation(folder: Path, models: Path, threads: int) -> None:
 
 
 @click.command(help=__doc__.splitlines()[0])
-@click.option(
-    "--size", type=click.Choice([str(size) for size in SHAPES]), default="278", help="Millions of parameters."
-)
+@click.option("--size", type=click.Choice(list(SHAPES)), default="278", help="Millions of parameters.")
 @click.option("--models", type=click.Path(exists=True, path_type=Path), help="Folder of checkpoints to use.")
 @click.option("--merges", default=10, show_default=True, help="How many merges by hand are run; 3 do.")
 @click.option("--threads", default=os.cpu_count() or 1, show_default=True, help="Of torch, in part 4.")
@@ -212,7 +210,7 @@ def main(size: str, models: Path | None, merges: int, threads: int) -> None:
         folder = Path(temporary)
         (folder / "evaluated").mkdir()
         if models is None:
-            make_models(folder, int(size))
+            make_models(folder, size)
             make_tokenizer(folder / "task")
         else:
             for name in ("theta0", "task", "src", "tgt"):
