@@ -9,10 +9,9 @@ BIN = $(VENV)/bin
 demo: $(VENV)/installed
 	$(BIN)/taxlt demo --overwrite
 
-# All tests. Real data are used where TAXLT_DATA (or ../shared/data) has them. Three at a time fill two cores:
-# many tests wait for a command's files and processes.
+# All tests. Real data are used where TAXLT_DATA (or ../shared/data) has them.
 test: $(VENV)/tested
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/tested
 	$(BIN)/ruff format --check .

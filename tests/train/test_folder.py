@@ -18,7 +18,9 @@ def test_a_slower_process_takes_nothing_from_the_first(tmp_path, monkeypatch):
         save_model=lambda folder: happened.append("saved"),
     )
     monkeypatch.setattr(run, "is_main", lambda: False)
-    run.finish(trainer, SimpleNamespace(output=tmp_path, settings=SimpleNamespace(merge_lora=False)))
+    run.finish(
+        trainer, SimpleNamespace(output=tmp_path, cut=None, settings=SimpleNamespace(merge_lora=False))
+    )
     assert happened == ["waited", "saved"]
     assert being_saved.exists()
 

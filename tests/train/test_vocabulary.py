@@ -9,11 +9,11 @@ from safetensors.torch import load_file
 
 from taxlt_mergekit.errors import UserError
 from taxlt_mergekit.train.vocabulary.cut import cut_vocabulary, pieces_of
+from tests.helpers.language_models import DECODERS, FAMILIES
 from tests.helpers.training import SHORT, assert_same_weights, refused, signal_at, train
 from tests.helpers.training import small_cache as small_cache
 from tests.helpers.training import small_text as small_text
 from tests.helpers.training import small_xlmr as small_xlmr
-from tests.train.test_trainer import DECODERS, FAMILIES
 
 KEPT = np.array([0, 1, 2, 3, 7, 8, 20, 31, 58])
 WORDS = "roberta.embeddings.word_embeddings.weight"
