@@ -17,11 +17,12 @@ from statistics import fmean
 
 import click
 import yaml
+from worlds import seed_of
 
 from taxlt_mergekit.cells.lm_eval import read_lm_eval
 from taxlt_mergekit.demo import files
 from taxlt_mergekit.demo.results import read_outcome
-from taxlt_mergekit.demo.stages import ENVIRONMENT, MARK, training
+from taxlt_mergekit.demo.stages import ENVIRONMENT, training
 from taxlt_mergekit.paper.variants import MODEL
 
 COLUMNS = {MODEL: "MODEL", "plus_tgt": "+TGT", "lt_sft": "LT-SFT"}
@@ -52,12 +53,6 @@ def main(demos: Sequence[Path], share: float) -> None:
         means[column] = [fmean(scores) for scores in zip(*by_target, strict=True)]
     for name, function in (("mean", fmean), ("lowest", min), ("highest", max)):
         print(f"{name:<8}" + "".join(f"{function(means[column]):10.1f}" for column in COLUMNS))
-
-
-def seed_of(demo: Path) -> int:
-    """The seed that a demo's commands were written for."""
-    first = (demo / files.COMMANDS).read_text(encoding="utf-8").splitlines()[0]
-    return int(first.removeprefix(f"{MARK}, seed ").partition(":")[0])
 
 
 def accuracy(demo: Path, seed: int, code: str, share: float) -> float:

@@ -6,7 +6,7 @@ nothing.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import rows
@@ -94,11 +94,17 @@ class Search:
         yield from paths.items()
 
     def _sweep(
-        self, stage: str, kind: str, seed: int, paths: object, flags: Sequence[str], of: str = "results"
+        self,
+        stage: str,
+        kind: str,
+        seed: int,
+        paths: Iterable[str],
+        flags: Sequence[str],
+        of: str = "results",
     ) -> None:
         output = f"{self.place}/{results(seed, kind, of)}"
         more = ("--select-per", "language", "--seed", seed, "--output", output)
-        self.run.taxlt(stage, "sweep", *paths, *flags, *more)  # type: ignore[misc]
+        self.run.taxlt(stage, "sweep", *paths, *flags, *more)
 
 
 def _flags(point: Parameters) -> tuple[str, ...]:

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
 
 from pydantic import FiniteFloat
 
-from taxlt_mergekit.cells.lines import append_line, read_lines
-from taxlt_mergekit.cells.store import Parameters, Part
+from taxlt_mergekit.cells.lines import Part, Record, append_line, read_lines
+from taxlt_mergekit.cells.store import Parameters
 
 CHOICES_FILE = "choices.jsonl"
 
@@ -19,11 +18,10 @@ class Rated(Part):
     value: FiniteFloat
 
 
-class Choice(Part):
+class Choice(Record):
     """One criterion's choice for one recipe.
 
     Attributes:
-        key: tells the choice from others in the same file; a later one with it replaces an earlier.
         recipe, benchmark, language, variant, model, seed: as a cell's.
         criterion: its name, of `criteria.table` or any other.
         parameters: the chosen point.
@@ -31,8 +29,6 @@ class Choice(Part):
         documents: where the documents come from whose predictions it read, or null.
     """
 
-    format: Literal[1] = 1
-    key: str
     recipe: str
     benchmark: str | None = None
     language: str | None = None

@@ -1,25 +1,40 @@
-"""Records as lines of JSON in a file: a killed run loses no finished line.
-
-Each record is a pydantic model with a `format` and a `key`.
-"""
+"""Records as lines of JSON in a file: a killed run loses no finished line."""
 
 import codecs
 import json
 import os
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from taxlt_mergekit.errors import UserError, one_line
 
 FORMAT = 1
 
 
-R = TypeVar("R", bound=BaseModel)
+class Part(BaseModel):
+    """What is written down: fields as they are named, and no others."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def append_line(path: Path, record: Any) -> None:
+class Record(Part):
+    """One line.
+
+    Attributes:
+        format: version of this layout.
+        key: tells the record from others in the same file; a later one with it replaces an earlier.
+    """
+
+    format: Literal[1] = 1
+    key: str
+
+
+R = TypeVar("R", bound=Record)
+
+
+def append_line(path: Path, record: Record) -> None:
     """Add a record to a file and wait until it is on the disk.
 
     The line goes out in one write at the end of the file. What an earlier, killed run left of an unfinished
@@ -81,7 +96,7 @@ def read_lines(path: Path, kind: type[R]) -> list[R]:
     records: dict[str, R] = {}
     for number, line in enumerate(lines, start=1):
         record = _parse(line, f"{path}, line {number}", kind)
-        records[record.key] = record  # type: ignore[attr-defined]
+        records[record.key] = record
     return list(records.values())
 
 

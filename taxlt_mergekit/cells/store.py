@@ -4,24 +4,16 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     FiniteFloat,
     NonNegativeInt,
     model_validator,
 )
 
-from taxlt_mergekit.cells.lines import append_line, read_lines
+from taxlt_mergekit.cells.lines import Part, Record, append_line, read_lines
 from taxlt_mergekit.paper.catalog import Split
 
 CELLS_FILE = "cells.jsonl"
-
-
-class Part(BaseModel):
-    """What is written down: fields as they are named, and no others."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Parameters(Part):
@@ -86,11 +78,10 @@ class Coverage(Part):
         return f"{self.scored} of {'more' if self.total is None else self.total} documents"
 
 
-class Cell(Part):
+class Cell(Record):
     """A model scored on one task.
 
     Attributes:
-        format: version of this layout.
         key: content hash that identifies the cell (recipe after parameters, checkpoints, task).
         recipe: path of the recipe as given; null for a model that was evaluated by hand.
         benchmark: key of the catalog's benchmark, or null.
@@ -108,8 +99,6 @@ class Cell(Part):
         seconds, versions: time taken and package versions; not part of the cell's identity.
     """
 
-    format: Literal[1] = 1
-    key: str
     recipe: str | None = None
     benchmark: str | None = None
     language: str | None = None
@@ -118,14 +107,14 @@ class Cell(Part):
     parameters: Parameters = Parameters()
     split: Split
     task: str
-    metrics: dict[str, FiniteFloat] = {}
+    metrics: dict[str, FiniteFloat] = Field(default_factory=dict)
     documents: Documents | None = None
     coverage: Coverage | None = None
     seed: int | None = None
     status: Literal["ok", "failed"] = "ok"
     reason: str | None = None
     seconds: Seconds = Seconds()
-    versions: dict[str, str] = {}
+    versions: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _failed_with_reason(self) -> "Cell":

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from taxlt_mergekit.cells.lines import append_line, read_lines
-from taxlt_mergekit.cells.store import Parameters, Part
+from taxlt_mergekit.cells.lines import Record, append_line, read_lines
+from taxlt_mergekit.cells.store import Parameters
 
 UNLABELLED_FILE = "unlabelled.jsonl"
 
@@ -15,7 +15,7 @@ UNLABELLED_FILE = "unlabelled.jsonl"
 LogProbability = Annotated[float, Field(le=0), AfterValidator(lambda value: max(round(value, 4), -99.0))]
 
 
-class Unlabelled(Part):
+class Unlabelled(Record):
     """One point of a grid on one set of documents.
 
     Attributes:
@@ -26,8 +26,6 @@ class Unlabelled(Part):
         status: `failed` lines have a `reason`, and count as not done.
     """
 
-    format: Literal[1] = 1
-    key: str
     recipe: str
     variant: str
     parameters: Parameters = Parameters()

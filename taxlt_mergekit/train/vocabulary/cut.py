@@ -135,7 +135,7 @@ def cut_vocabulary(model: Any, kept: np.ndarray) -> Cut:
 
 
 def _to_places(embeddings: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return (embeddings.place_of_piece[inputs[0]], *inputs[1:])  # type: ignore[index]
+    return (embeddings.get_buffer("place_of_piece")[inputs[0]], *inputs[1:])
 
 
 def _parameters(model: Any) -> dict[str, nn.Parameter]:

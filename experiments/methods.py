@@ -1,14 +1,12 @@
 """Every merge method on the demo's worlds: λ and density chosen on validation data, one test run, one table.
 
-    python experiments/methods/run.py --output methods-8 --seed 1 --seeds 8
+    python experiments/methods.py --output methods-8 --seed 1 --seeds 8
 
 makes a world a seed (`taxlt demo`) where OUTPUT has none, sweeps +TGT recipes of all methods in it, chooses
 for each method the point with the best mean over seeds and languages, tests that point on every seed, and has
 `taxlt report` write the table with its intervals to OUTPUT/report. Started again it goes on where it was.
 """
 
-import os
-import subprocess
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,11 +14,12 @@ from typing import Any
 
 import click
 import yaml
+from worlds import taxlt
 
 from taxlt_mergekit.cells.selection import best_parameters, complete, grid
 from taxlt_mergekit.cells.store import CELLS_FILE, Cell, Parameters, read_cells
 from taxlt_mergekit.demo import files
-from taxlt_mergekit.demo.stages import ENVIRONMENT, training
+from taxlt_mergekit.demo.stages import training
 from taxlt_mergekit.merge.methods.table import METHODS
 
 WEIGHTS, DENSITIES = "0.2:1.0:0.2", "0.3,1"
@@ -57,7 +56,7 @@ def main(
     every = {number: worlds / f"seed-{number}" for number in range(seed, seed + seeds)}
     for number, world in every.items():
         if not (world / files.SCORES).exists():
-            _taxlt(output, "demo", "--output", world, "--seed", number, "--overwrite")
+            taxlt(output, "demo", "--output", world, "--seed", number, "--overwrite")
         if soup:
             for k in range(1, SOUP):
                 _train_again(world, number, files.TASK, f"{files.TASK}-{k}", "--seed", number + 1000 * k)
@@ -79,7 +78,7 @@ def main(
     for number, world in every.items():
         for point, kind, paths in _untested(results[number], chosen):
             _sweep(world, results[number] / kind, number, paths, *_flags(point), "--test")
-    _taxlt(output, "report", *results.values(), "--split", "test", "--output", output / "report")
+    taxlt(output, "report", *results.values(), "--split", "test", "--output", output / "report")
 
 
 def _write_recipes(world: Path, methods: Sequence[str], soup: bool) -> list[str]:
@@ -126,7 +125,7 @@ def _train_again(world: Path, seed: int, name: str, again: str, *more: object) -
     output = files.vector("task" if name == files.TASK else "lang", again)
     if not (world / output / "config.json").exists():
         command = training(seed, name).command
-        _taxlt(world, *command[1:], "--output", output, *more, "--resume")
+        taxlt(world, *command[1:], "--output", output, *more, "--resume")
 
 
 def _cells(folder: Path) -> Iterator[Cell]:
@@ -168,17 +167,7 @@ def _flags(point: Parameters) -> list[object]:
 def _sweep(world: Path, output: Path, seed: int, recipes: Sequence[str], *more: object) -> None:
     tasks = ("--tasks", files.task("{language}", "dev"), "--test-tasks", files.task("{language}"))
     place = ("--include_path", files.TASKS, "--output", output, "--seed", seed)
-    _taxlt(world, "sweep", *recipes, *tasks, *place, *more)
-
-
-def _taxlt(folder: Path, *words: object) -> None:
-    """Run `taxlt` in a folder; ends this script where it fails."""
-    folder.mkdir(parents=True, exist_ok=True)
-    command = ["taxlt", *map(str, words)]
-    click.echo(f"$ {' '.join(command)}"[:200])
-    done = subprocess.run(command, cwd=folder, env=os.environ | ENVIRONMENT, check=False)
-    if done.returncode:
-        raise SystemExit(f"failed (exit code {done.returncode}); the same command goes on from there")
+    taxlt(world, "sweep", *recipes, *tasks, *place, *more)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Every criterion of choosing λ on the demo's worlds: its regret, by language and seed.
 
     taxlt demo --output demo-8 --seed 1 --seeds 8
-    python experiments/choosing_lambda/run.py demo-8/seed-* --output choosing-8
+    python experiments/choosing_lambda.py demo-8/seed-* --output choosing-8
 
 sweeps the +TGT recipes of finished demos over λ, once on validation documents with all criteria, once on test
 documents for the oracle, adds what `rejected.py` computes, and has `taxlt report` write the tables to
@@ -12,17 +12,15 @@ OUTPUT/report. Started again it goes on where it was. For other sweeps there is 
     taxlt report results
 """
 
-import os
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 import rejected
+from worlds import seed_of, taxlt
 
 from taxlt_mergekit.cells.choices import append_choices
 from taxlt_mergekit.demo import files
-from taxlt_mergekit.demo.stages import ENVIRONMENT, MARK
 
 WEIGHTS = "0.1:1.2:0.1"
 
@@ -49,26 +47,11 @@ def main(demos: Sequence[Path], output: Path, weight: str) -> None:
         _sweep(demo, recipes, source, *options, "--tasks", files.task(files.SOURCE, "dev"))
         append_choices(place / "choice", rejected.choices(place / "choice", source, demo))
     folders = [output / f"seed-{seed_of(demo)}" for demo in demos]
-    _taxlt(output, "report", *folders, "--output", output / "report")
-
-
-def seed_of(demo: Path) -> int:
-    """The seed that a demo's commands were written for."""
-    first = (demo / files.COMMANDS).read_text(encoding="utf-8").splitlines()[0]
-    return int(first.removeprefix(f"{MARK}, seed ").partition(":")[0])
+    taxlt(output, "report", *folders, "--output", output / "report")
 
 
 def _sweep(demo: Path, recipes: Sequence[str], output: Path, *more: object) -> None:
-    _taxlt(demo, "sweep", *recipes, "--include_path", files.TASKS, "--output", output, *more)
-
-
-def _taxlt(folder: Path, *words: object) -> None:
-    """Run `taxlt` in a folder; ends this script where it fails."""
-    command = ["taxlt", *map(str, words)]
-    click.echo(f"$ {' '.join(command)}"[:200])
-    done = subprocess.run(command, cwd=folder, env=os.environ | ENVIRONMENT, check=False)
-    if done.returncode:
-        raise SystemExit(f"failed (exit code {done.returncode}); the same command goes on from there")
+    taxlt(demo, "sweep", *recipes, "--include_path", files.TASKS, "--output", output, *more)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
 """Criteria that were tried and did not earn a place in the package, as choices for `taxlt report` to compare.
 
-Pure functions, each with its source; docs/choosing-lambda.md has their figures.
+Pure functions, each with its source; docs/choosing-lambda.md has their figures. Needs Python 3.11.
 """
 
+import contextlib
 import random
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
+from mergekit.options import MergeOptions
 from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from taxlt_mergekit.cells.choices import Choice, Rated, read_choices
@@ -102,8 +104,8 @@ def perplexity(demo: Path, recipe: str, language: str, points: list[Parameters])
             given = [tokenizer.mask_token_id if i in hidden else token for i, token in enumerate(ids)]
             rows.append((torch.tensor([given]), hidden, torch.tensor([ids[i] for i in hidden])))
     found = read_recipe(demo / recipe, files.task(language, "dev"))
-    with _in(demo):
-        merge = MemoryMerge(found.config, found.text, {}, _options())
+    with contextlib.chdir(demo):
+        merge = MemoryMerge(found.config, found.text, {}, MergeOptions())
         merge.attach(classifier)
         curve = {}
         for point in points:
@@ -115,18 +117,6 @@ def perplexity(demo: Path, recipe: str, language: str, points: list[Parameters])
                 ]
             curve[point] = -float(sum(losses)) / sum(len(hidden) for _, hidden, _ in rows)
         return curve
-
-
-def _options():
-    from mergekit.options import MergeOptions
-
-    return MergeOptions()
-
-
-def _in(folder: Path):
-    import contextlib
-
-    return contextlib.chdir(folder)
 
 
 def _score(cell: Cell) -> float:
