@@ -42,6 +42,23 @@ def test_a_method_has_one_row_whatever_density_was_chosen():
     assert "density 0.2" in text and "top" not in text
 
 
+def test_more_methods_than_languages_stand_one_below_the_other():
+    cells = [cell("quy", "model", split, Parameters(), 0.3) for split in ("dev", "test")]
+    gains = {"plus_tgt": 0.5, "xlt_ties_plus_tgt": 0.4, "xlt_sce_plus_tgt": 0.1}
+    for variant, score in gains.items():
+        point = Parameters(target_weight=0.5)
+        cells += [cell("quy", variant, split, point, score) for split in ("dev", "test")]
+    (study,) = studies(cells)
+    blocks = by_language(study, Options(per_language=True, resamples=50))
+    _, differences = (block for block in blocks if isinstance(block, Table))
+    assert differences.header == ("Method", "QUY", "mean")
+    found = {label: (item.value, mean.value) for label, item, mean in differences.rows}
+    names = {table_name_of(variant): round(100 * (score - 0.3)) for variant, score in gains.items()}
+    assert list(found) == ["MODEL + TGT", "SCE, +TGT", "TIES, +TGT"]
+    for name, points in names.items():
+        assert [round(value) for value in found[name]] == [points, points]
+
+
 def cell(code, variant, split, parameters, score):
     # Labels by document whose accuracy is the score.
     right = round(10 * score)
