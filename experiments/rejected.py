@@ -7,6 +7,7 @@ import contextlib
 import random
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from taxlt_mergekit.cells.choices import Choice, Rated, read_choices
 from taxlt_mergekit.cells.selection import metric_of
 from taxlt_mergekit.cells.store import Cell, Parameters, read_cells
 from taxlt_mergekit.cells.unlabelled import read_unlabelled
+from taxlt_mergekit.criteria.balance import balance, entropy
 from taxlt_mergekit.criteria.curve import Curve, Predictions, point_of, predicted, sizes
 from taxlt_mergekit.demo import files
 from taxlt_mergekit.paper.variants import MODEL
@@ -26,15 +28,13 @@ from taxlt_mergekit.sweep.recipe import read_recipe
 LINES, HIDDEN, LENGTH = 300, 0.15, 64
 
 
-def entropy(predictions: Predictions) -> Curve:
+def information(predictions: Predictions) -> Curve:
     """Entropy of the mean prediction less the mean entropy of each: their mutual information with documents.
 
     Bridle, Heading and MacKay 1991; Liang, Hu and Feng 2020 (SHOT) train by it.
     """
-    return {
-        point: float(_entropy(p.mean(axis=0)) - np.mean([_entropy(row) for row in p]))
-        for point, p in predictions.items()
-    }
+    even = balance(predictions)
+    return {point: even[point] - fmean(map(entropy, p)) for point, p in predictions.items()}
 
 
 def ensemble(predictions: Predictions) -> Curve:
@@ -72,7 +72,7 @@ def choices(choice: Path, source_scores: Path, demo: Path) -> Iterator[Choice]:
         }
         own = {c.parameters: _score(c) for c in scored if c.recipe == record.recipe and c.variant != MODEL}
         curves = {
-            "entropy": entropy(predictions),
+            "entropy": information(predictions),
             "ensemble": ensemble(predictions),
             "source": source(own, model),
         }
@@ -121,8 +121,3 @@ def perplexity(demo: Path, recipe: str, language: str, points: list[Parameters])
 
 def _score(cell: Cell) -> float:
     return cell.metrics[metric_of(cell)]
-
-
-def _entropy(shares: np.ndarray) -> float:
-    positive = shares[shares > 0]
-    return float(-(positive * np.log(positive)).sum())

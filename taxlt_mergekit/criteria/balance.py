@@ -13,9 +13,10 @@ def balance(predictions: Predictions) -> Curve:
     mutual information and 'phantom targets'*). The second, the mean entropy of single predictions, is left
     out: it rewards models that are sure and wrong (docs/choosing-lambda.md has the figures).
     """
-    return {point: _entropy(probabilities.mean(axis=0)) for point, probabilities in predictions.items()}
+    return {point: entropy(probabilities.mean(axis=0)) for point, probabilities in predictions.items()}
 
 
-def _entropy(shares: np.ndarray) -> float:
+def entropy(shares: np.ndarray) -> float:
+    """Of shares of the classes, (classes,), in nats."""
     positive = shares[shares > 0]
     return float(-(positive * np.log(positive)).sum())

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -40,10 +41,18 @@ class Comparison:
     predictions: Mapping[str, Sequence[Unlabelled]]
     documents: Mapping[str, str]
 
-    def points(self, criterion: str) -> dict[str, Parameters]:
+    def points(self, criterion: str) -> Mapping[str, Parameters]:
         """The recipe's path -> the chosen point, with `canonical` parameters."""
-        found = {path: point_of(curve) for path, curve in self.curves.get(criterion, {}).items()}
-        return {path: point for path, point in found.items() if point is not None}
+        return self._chosen.get(criterion, {})
+
+    @cached_property
+    def _chosen(self) -> dict[str, dict[str, Parameters]]:
+        return {
+            criterion: {
+                path: point for path, curve in by_path.items() if (point := point_of(curve)) is not None
+            }
+            for criterion, by_path in self.curves.items()
+        }
 
     def choices(self, recipes: Iterable[Recipe], seed: int | None) -> list[Choice]:
         """A record of each choice."""
