@@ -12,17 +12,17 @@ OUTPUT/report. Started again it goes on where it was. For other sweeps there is 
     taxlt report results
 """
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
-import rejected
-from worlds import seed_of, taxlt
+from worlds import run, seed_of, taxlt
 
-from taxlt_mergekit.cells.choices import append_choices
 from taxlt_mergekit.demo import files
 
 WEIGHTS = "0.1:1.2:0.1"
+REJECTED = Path(__file__).with_name("rejected.py")
 
 
 @click.command()
@@ -45,7 +45,7 @@ def main(demos: Sequence[Path], output: Path, weight: str) -> None:
             _sweep(demo, recipes, place / name, *options, "--tasks", tasks, *more)
         source = output / "source" / f"seed-{seed}"  # apart: scores of another language than the recipe's
         _sweep(demo, recipes, source, *options, "--tasks", files.task(files.SOURCE, "dev"))
-        append_choices(place / "choice", rejected.choices(place / "choice", source, demo))
+        run(demo, sys.executable, REJECTED, place / "choice", source)
     folders = [output / f"seed-{seed_of(demo)}" for demo in demos]
     taxlt(output, "report", *folders, "--output", output / "report")
 

@@ -1,20 +1,23 @@
 """Criteria that were tried and did not earn a place in the package, as choices for `taxlt report` to compare.
 
-Pure functions, each with its source; docs/choosing-lambda.md has their figures. Needs Python 3.11.
+    cd WORLD && python experiments/rejected.py CHOICE SOURCE
+
+adds theirs to the sweep in CHOICE. A process a world: mergekit keeps what it has read by the name that
+recipes give, which is the same in every world. docs/choosing-lambda.md has the figures.
 """
 
-import contextlib
 import random
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import fmean
 
+import click
 import numpy as np
 import torch
 from mergekit.options import MergeOptions
 from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from taxlt_mergekit.cells.choices import Choice, Rated, read_choices
+from taxlt_mergekit.cells.choices import Choice, Rated, append_choices, read_choices
 from taxlt_mergekit.cells.selection import metric_of
 from taxlt_mergekit.cells.store import Cell, Parameters, read_cells
 from taxlt_mergekit.cells.unlabelled import read_unlabelled
@@ -51,13 +54,20 @@ def source(scores: Mapping[Parameters, float], model: float, cost: float = 0.01)
     }
 
 
-def choices(choice: Path, source_scores: Path, demo: Path) -> Iterator[Choice]:
+@click.command()
+@click.argument("choice", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("source", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def main(choice: Path, source: Path) -> None:
+    """Add choices to the sweep in CHOICE; SOURCE scores its recipes on the source language."""
+    append_choices(choice, list(choices(choice, source)))
+
+
+def choices(choice: Path, source_scores: Path) -> Iterator[Choice]:
     """What each of them chooses, for every recipe that has choices in a sweep's folder.
 
     Args:
         choice: the sweep on unlabelled documents.
         source_scores: a sweep of the same recipes on the source language's validation task.
-        demo: where the checkpoints are.
     """
     lines = [line for line in read_unlabelled(choice) if line.variant != MODEL]
     scored = read_cells(source_scores)
@@ -77,7 +87,7 @@ def choices(choice: Path, source_scores: Path, demo: Path) -> Iterator[Choice]:
             "source": source(own, model),
         }
         if (record.recipe, "perplexity") not in done:
-            curves["perplexity"] = perplexity(demo, record.recipe, str(record.language), list(predictions))
+            curves["perplexity"] = perplexity(record.recipe, str(record.language), list(predictions))
         for name, curve in curves.items():
             point = point_of(curve)
             assert point is not None
@@ -86,15 +96,15 @@ def choices(choice: Path, source_scores: Path, demo: Path) -> Iterator[Choice]:
             yield record.model_copy(update=update)
 
 
-def perplexity(demo: Path, recipe: str, language: str, points: list[Parameters]) -> Curve:
+def perplexity(recipe: str, language: str, points: list[Parameters]) -> Curve:
     """Minus the masked-LM loss, in nats a token, of the merged body under θ₀'s head on raw target text."""
-    task = demo / files.vector("task", files.TASK)
+    task = files.vector("task", files.TASK)
     tokenizer = AutoTokenizer.from_pretrained(task)
     classifier = AutoModelForSequenceClassification.from_pretrained(task).eval()
-    masked = AutoModelForMaskedLM.from_pretrained(demo / files.BASE).eval()
+    masked = AutoModelForMaskedLM.from_pretrained(files.BASE).eval()
     setattr(masked, masked.base_model_prefix, getattr(classifier, classifier.base_model_prefix))
     masked.tie_weights()
-    text = (demo / files.text_file("text", language)).read_text(encoding="utf-8").splitlines()[:LINES]
+    text = Path(files.text_file("text", language)).read_text(encoding="utf-8").splitlines()[:LINES]
     encoded = tokenizer(text, truncation=True, max_length=LENGTH)["input_ids"]
     draw, special = random.Random(0), set(tokenizer.all_special_ids)
     rows = []
@@ -103,21 +113,24 @@ def perplexity(demo: Path, recipe: str, language: str, points: list[Parameters])
         if hidden:
             given = [tokenizer.mask_token_id if i in hidden else token for i, token in enumerate(ids)]
             rows.append((torch.tensor([given]), hidden, torch.tensor([ids[i] for i in hidden])))
-    found = read_recipe(demo / recipe, files.task(language, "dev"))
-    with contextlib.chdir(demo):
-        merge = MemoryMerge(found.config, found.text, {}, MergeOptions())
-        merge.attach(classifier)
-        curve = {}
-        for point in points:
-            merge.merge_at(point)
-            with torch.inference_mode():
-                losses = [
-                    torch.nn.functional.cross_entropy(masked(ids).logits[0, hidden], right, reduction="sum")
-                    for ids, hidden, right in rows
-                ]
-            curve[point] = -float(sum(losses)) / sum(len(hidden) for _, hidden, _ in rows)
-        return curve
+    found = read_recipe(Path(recipe), files.task(language, "dev"))
+    merge = MemoryMerge(found.config, found.text, {}, MergeOptions())
+    merge.attach(classifier)
+    curve = {}
+    for point in points:
+        merge.merge_at(point)
+        with torch.inference_mode():
+            losses = [
+                torch.nn.functional.cross_entropy(masked(ids).logits[0, hidden], right, reduction="sum")
+                for ids, hidden, right in rows
+            ]
+        curve[point] = -float(sum(losses)) / sum(len(hidden) for _, hidden, _ in rows)
+    return curve
 
 
 def _score(cell: Cell) -> float:
     return cell.metrics[metric_of(cell)]
+
+
+if __name__ == "__main__":
+    main()

@@ -17,9 +17,14 @@ def seed_of(world: Path) -> int:
 
 
 def taxlt(folder: Path, *words: object) -> None:
-    """Run `taxlt` in a folder, with the demo's environment; ends the script where it fails."""
+    """Run `taxlt` in a folder; ends the script where it fails."""
+    run(folder, "taxlt", *words)
+
+
+def run(folder: Path, *words: object) -> None:
+    """Run a command in a folder, with the demo's environment; ends the script where it fails."""
     folder.mkdir(parents=True, exist_ok=True)
-    command = ["taxlt", *map(str, words)]
+    command = list(map(str, words))
     click.echo(f"$ {' '.join(command)}"[:200])
     done = subprocess.run(command, cwd=folder, env=os.environ | ENVIRONMENT, check=False)
     if done.returncode:
