@@ -248,7 +248,9 @@ def check_same_run(folder: Path, settings: Settings, record: dict[str, Any]) -> 
     """
     with translated(f"{folder / SETTINGS_FILE} cannot be read"):
         saved = dict(yaml.safe_load((folder / SETTINGS_FILE).read_text(encoding="utf-8")))
-    then = {key: value for key, value in saved.items() if key not in ("command", "record")}
+    # A run of an earlier version lacks the settings that came later: those had no effect then.
+    defaults = flat(type(settings).model_construct())
+    then = {key: value for key, value in (defaults | saved).items() if key not in ("command", "record")}
     now = yaml.safe_load(yaml.safe_dump(flat(settings)))
     different = [
         f"{key} {then.get(key, 'unset')} → {now.get(key, 'unset')}"
