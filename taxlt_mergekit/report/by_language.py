@@ -68,7 +68,12 @@ def by_language(study: Study, options: Options) -> list[Block]:
     if lines:
         blocks.append(_score_table(f"scores_{name}", lines, inside, outside))
     blocks += bullets([*_choices(lines), *_extent(study, inside), *_missing(lines, inside), *notes])
-    blocks += _differences(study, split, lines, inside, outside, f"differences_{name}", options)
+    for variant in options.baselines:
+        table = f"differences_{'' if variant == MODEL else f'{slug(variant)}_'}{name}"
+        for baseline in [line for line in lines if line.variant == variant][
+            :1
+        ]:  # dense, where it is sparse too
+            blocks += _differences(study, split, baseline, lines, inside, outside, table, options)
     if options.against_paper:
         blocks += _against_paper(study, split, lines, inside, f"paper_{name}")
     return blocks if len(blocks) > 1 else []
@@ -159,38 +164,42 @@ def _missing(lines: Sequence[Line], inside: Sequence[str]) -> list[str]:
 def _differences(
     study: Study,
     split: Split,
+    baseline: Line,
     lines: Sequence[Line],
     inside: Sequence[str],
     outside: Sequence[str],
     name: str,
     options: Options,
 ) -> list[Block]:
-    model = next((line for line in lines if line.variant == MODEL), None)
-    others = [line for line in lines if line is not model]
-    if not model or not others:
+    others = [line for line in lines if line is not baseline]
+    if not others:
         return []
     notes: list[str] = []
-    baseline = _runs(study, split, model, notes)
+    of_baseline = _runs(study, split, baseline, notes)
     runs = {}
     incomparable: dict[str, set[str]] = {}
     for line in others:
         runs[line.label] = _runs(study, split, line, notes)
-        incomparable[line.label] = _of_other_data(study, split, line, model)
+        incomparable[line.label] = _of_other_data(study, split, line, baseline)
         for column in sorted(incomparable[line.label] - runs[line.label].keys()):
-            notes.append(f"No difference for {line.label} on {column}: other documents than MODEL's.")
+            notes.append(
+                f"No difference for {line.label} on {column}: other documents than {baseline.label}'s."
+            )
         for column in list(runs[line.label]):
-            both = (runs[line.label][column], baseline.get(column, {}))
+            both = (runs[line.label][column], of_baseline.get(column, {}))
             if len({documents.target for by_seed in both for documents in by_seed.values()}) > 1:
                 del runs[line.label][column]
                 nor = " And no difference, as their number is another." * (column in incomparable[line.label])
-                notes.append(f"No interval for {line.label} on {column}: other documents than MODEL's.{nor}")
-    draws = bootstrap.resampled_differences(baseline, runs, study.metric, options.resamples, options.seed)
+                notes.append(
+                    f"No interval for {line.label} on {column}: other documents than {baseline.label}'s.{nor}"
+                )
+    draws = bootstrap.resampled_differences(of_baseline, runs, study.metric, options.resamples, options.seed)
     rows: list[tuple[Item, ...]] = []
     for column in (*inside, "", *outside):
         row: list[Item] = [code_label(column) or "mean"]
         for line in others:
             ours = line.scores.get(column) if column else line.mean(inside)
-            reference = model.scores.get(column) if column else model.mean(inside)
+            reference = baseline.scores.get(column) if column else baseline.mean(inside)
             wanted = [column] if column else list(inside)
             if ours is None or reference is None or incomparable[line.label] & set(wanted):
                 row.append(Number(None))
@@ -206,7 +215,10 @@ def _differences(
         turned = zip(*rows, strict=True)
         header = ("Method", *map(str, next(turned)))
         rows = [(label, *items) for label, items in zip((line.label for line in others), turned, strict=True)]
-    blocks: list[Block] = ["Differences against MODEL, in points:", Table(name, header, tuple(rows))]
+    blocks: list[Block] = [
+        f"Differences against {baseline.label}, in points:",
+        Table(name, header, tuple(rows)),
+    ]
     if any(draws.values()):
         seeds = any(len(by_seed) > 1 for of_line in runs.values() for by_seed in of_line.values())
         notes.insert(
@@ -218,11 +230,11 @@ def _differences(
     return [*blocks, *bullets(notes)]
 
 
-def _of_other_data(study: Study, split: Split, line: Line, model: Line) -> set[str]:
-    """Languages on which a variant and MODEL were scored on another number of documents."""
+def _of_other_data(study: Study, split: Split, line: Line, baseline: Line) -> set[str]:
+    """Languages on which two variants were scored on another number of documents."""
     counts: dict[str, set[int]] = {}
     for cell in study.cells:
-        for shown in (line, model):
+        for shown in (line, baseline):
             column, count = column_of(cell), documents_in(cell)
             is_shown = (cell.variant, cell.split) == (shown.variant, split) and column in shown.scores
             if is_shown and cell.parameters == shown.parameters[column] and count is not None:

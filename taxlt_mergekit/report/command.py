@@ -5,6 +5,8 @@ from typing import Literal
 
 import click
 
+from taxlt_mergekit.paper.variants import MODEL
+
 
 def _labels(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
     labels = {}
@@ -36,6 +38,16 @@ def _labels(context: click.Context, parameter: click.Parameter, values: tuple[st
     help="Choose λ by the average validation score of a benchmark's languages, or for each language.",
 )
 @click.option(
+    "--baseline",
+    "baselines",
+    metavar="VARIANT",
+    multiple=True,
+    default=(MODEL,),
+    show_default=True,
+    help="Show the differences against this variant, by its name in scores.csv: a control's, for instance. "
+    "May be repeated.",
+)
+@click.option(
     "--label",
     "labels",
     metavar="PATH=NAME",
@@ -62,6 +74,7 @@ def command(
     html: bool,
     split: Literal["dev", "test"] | None,
     select_per: str,
+    baselines: tuple[str, ...],
     labels: dict[str, str],
     base_model: str | None,
     resamples: int,
@@ -77,7 +90,7 @@ def command(
     from taxlt_mergekit.errors import UserError
     from taxlt_mergekit.report.build import all_scores, build, write
     from taxlt_mergekit.report.html import check
-    from taxlt_mergekit.report.study import Options, studies
+    from taxlt_mergekit.report.study import Options, all_variants, studies
     from taxlt_mergekit.report.tables import page
 
     if html:
@@ -85,17 +98,22 @@ def command(
     found = collect(paths, labels, base_model)
     if not (found.cells or found.parts):
         why = found.notes[0] if found.notes else "no cells"
-        raise UserError(
-            f"{', '.join(map(str, paths))}: no finished results; {why}; taxlt sweep tries failed cells again"
-        )
+        raise UserError(f"{_named(paths)}: no finished results; {why}; taxlt sweep tries failed cells again")
     options = Options(
         split=split,
         per_language=select_per == "language",
         against_paper=against == "paper",
+        baselines=tuple(dict.fromkeys(baselines)),
         resamples=resamples,
         seed=seed,
     )
     everything = studies(found.cells)
+    there = all_variants(everything)
+    for name in baselines:
+        if name not in (MODEL, *there):
+            raise UserError(
+                f"--baseline {name}: no such variant in {_named(paths)}, which has {', '.join(there)}"
+            )
     blocks = build(everything, found.parts, found.notes, options, choices_below(paths))
     click.echo(page(blocks))
     first = paths[0] if paths[0].is_dir() else paths[0].parent
@@ -104,3 +122,7 @@ def command(
     page_too = ", report.html" * html
     count = len(written) - 1 - html
     click.echo(f"Wrote {written[-1]}{page_too} and {count} tables and pictures beside it.", err=True)
+
+
+def _named(paths: tuple[Path, ...]) -> str:
+    return ", ".join(map(str, paths))

@@ -16,7 +16,7 @@ from taxlt_mergekit.cells.selection import (
 from taxlt_mergekit.cells.store import Cell, Parameters
 from taxlt_mergekit.paper import catalog
 from taxlt_mergekit.paper.catalog import Split, size_of
-from taxlt_mergekit.paper.variants import TABLE_NAMES, is_of_another_method
+from taxlt_mergekit.paper.variants import MODEL, TABLE_NAMES, is_of_another_method
 from taxlt_mergekit.report.wording import METRICS, slug
 
 
@@ -29,12 +29,14 @@ class Options:
             those by scaling factor and density.
         per_language: choose λ for each language, not for the average over a benchmark's languages.
         against_paper: put the paper's figures beside.
+        baselines: variants against which the others' differences are shown.
         resamples, seed: of the bootstrap.
     """
 
     split: Split | None = None
     per_language: bool = False
     against_paper: bool = False
+    baselines: tuple[str, ...] = (MODEL,)
     resamples: int = 10_000
     seed: int = 0
 

@@ -80,10 +80,23 @@ def grid_cells() -> list[Cell]:
     return cells
 
 
+SHOWN = (
+    "--against",
+    "paper",
+    "--resamples",
+    "500",
+    "--html",
+    "--baseline",
+    "model",
+    "--baseline",
+    "plus_tgt",
+)
+
+
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory) -> tuple[str, Path]:
     folder = write_cells(tmp_path_factory.mktemp("results") / "plus_tgt", grid_cells())
-    done = report(folder.parent, "--against", "paper", "--resamples", "500", "--html")
+    done = report(folder.parent, *SHOWN)
     assert f"Wrote {folder.parent / 'report' / 'report.md'}" in done.stderr
     return done.stdout, folder.parent / "report"
 
@@ -132,6 +145,19 @@ def test_differences_are_those_of_the_bootstrap(reported):
         )
         assert row["MODEL + TGT excludes 0"] == "1"
     assert re.search(r"\| QUY +\| \+21\.67 \[\+\d\d\.\d\d, \+\d\d\.\d\d\] \\\* \|", text)
+
+
+def test_differences_against_another_variant_are_the_same_turned_round(reported):
+    """Both draw the same documents."""
+    text, folder = reported
+    assert "Differences against MODEL + TGT, in points:" in text
+    of_model = read_table(folder / "differences_americas_nli_xlm-roberta-base_test.csv")
+    other = read_table(folder / "differences_plus_tgt_americas_nli_xlm-roberta-base_test.csv")
+    assert of_model.keys() == other.keys() == {"AYM", "GN", "QUY", "mean"}
+    for name, row in of_model.items():
+        low, high = (float(row[f"MODEL + TGT {end}"]) for end in ("low", "high"))
+        turned = [float(other[name][column]) for column in ("MODEL", "MODEL low", "MODEL high")]
+        assert turned == pytest.approx([-float(row["MODEL + TGT"]), -high, -low], abs=0.02)
 
 
 def test_the_paper_stands_beside_with_its_table_and_the_same_languages(reported):
@@ -206,7 +232,7 @@ def test_all_scores_are_there_for_other_programs(reported):
 
 def test_the_same_results_give_the_same_files(reported, tmp_path):
     _, folder = reported
-    report(folder.parent, "--against", "paper", "--resamples", "500", "--html", "--output", tmp_path)
+    report(folder.parent, *SHOWN, "--output", tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in folder.iterdir())
     for path in tmp_path.iterdir():
         assert path.read_bytes() == (folder / path.name).read_bytes(), path.name
@@ -425,6 +451,11 @@ def test_labels_that_give_another_score_get_no_interval(tmp_path):
             lambda folder: append_cell(folder, make_cell()),
             ("--label", "x=y"),
             "--label x=y: no results of lm_eval",
+        ),
+        (
+            lambda folder: append_cell(folder, make_cell()),
+            ("--baseline", "control"),
+            "--baseline control: no such variant in ",
         ),
     ],
 )
