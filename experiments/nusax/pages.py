@@ -1,47 +1,84 @@
-"""Results as they are published: a file a seed with all rows of a group of languages, and their report."""
+"""Results as they are published: a file a seed with all rows of a group of languages, and their reports."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import rows
 from runner import Runner
+from search import ORACLE, RESULTS
 
+from taxlt_mergekit.cells.choices import append_choices, read_choices
 from taxlt_mergekit.cells.store import Cell, append_cell, read_cells
 from taxlt_mergekit.paper.variants import MODEL
 
-# Group in the folder of cells → where its sweeps are.
-GROUPS = {"unseen": "unseen/results", "seen": "seen/results", "looks": "unseen/looks"}
-CELLS = "cells"
+UNSEEN, SEEN, REGRET = "unseen", "seen", "regret"
+# Below the folder of results.
+CELLS, FACTS = "cells", "cells/facts.json"
 
 
 def report(run: Runner) -> None:
-    """Gather the cells that are there below `cells/`, and write a report of each group."""
+    """Gather the cells that are there and what training says of itself, and write a report of each group."""
     shutil.rmtree(run.folder / CELLS, ignore_errors=True)
-    for group, place in GROUPS.items():
-        for folder in sorted((run.folder / place).glob("seed-*")):
+    for group in (UNSEEN, SEEN):
+        for folder in sorted((run.folder / group / RESULTS).glob("seed-*")):
             for cell in gathered(folder):
                 append_cell(run.folder / CELLS / group / folder.name, cell)
+    for folder in sorted((run.folder / UNSEEN / ORACLE).glob("seed-*/target")):
+        place = run.folder / CELLS / REGRET / folder.parent.name
+        for cell in read_cells(folder):
+            append_cell(place, cell.model_copy(update={"versions": {}, "documents": None}))
+        append_choices(place, read_choices(run.folder / UNSEEN / RESULTS / folder.parent.name / folder.name))
+    for group in (UNSEEN, SEEN, REGRET):
         if (run.folder / CELLS / group).exists():
-            more = ("--select-per", "language", "--output", f"report/{group}")
-            run.taxlt("report", "report", f"{CELLS}/{group}", *more, again=True)
+            run.taxlt(
+                "report", *command(group, run.folder / CELLS), "--output", f"report/{group}", again=True
+            )
+    facts = {"perplexity": perplexities(run.folder), "seconds": seconds(run)}
+    (run.folder / FACTS).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def command(group: str, cells: Path) -> list[str]:
+    """`taxlt report` of a group; differences against MODEL and every control that was tested."""
+    found = [cell for folder in sorted((cells / group).iterdir()) for cell in read_cells(folder)]
+    tested = {cell.variant for cell in found if cell.split == "test"}
+    controls = [kind.row for kind in rows.KINDS.values() if kind.row in tested and kind.is_control]
+    baselines = [part for name in (MODEL, *controls) for part in ("--baseline", str(name))]
+    return ["report", str(cells / group), "--select-per", "language", *baselines]
 
 
 def gathered(folder: Path) -> Iterator[Cell]:
-    """The finished cells of a seed, with the names of their rows; MODEL's from the first kind alone.
+    """The finished cells of a seed, with the names of their rows; the common MODEL's from one kind alone.
 
     Validation cells are without predictions, of which the report has no use.
     """
-    for kind in sorted(folder.iterdir(), key=lambda path: path.name != "target"):
-        row = rows.KINDS[kind.name].row if kind.name in rows.KINDS else None
-        for cell in read_cells(kind):
-            if cell.status != "ok" or (cell.variant == MODEL and kind.name not in ("target", "soup")):
+    for place in sorted(folder.iterdir(), key=lambda path: path.name != "target"):
+        kind = rows.KINDS.get(place.name, rows.KINDS["target"])  # densities are of the target's rows
+        for cell in read_cells(place):
+            name = (kind.model or MODEL) if cell.variant == MODEL else (kind.row or cell.variant)
+            if cell.status != "ok" or (name == MODEL and place.name != "target"):
                 continue
-            changed: dict = {"versions": {}}
-            if kind.name == "soup" and cell.variant == MODEL:
-                changed["variant"] = str(row).partition(",")[0]
-            elif row:
-                changed["variant"] = row
-            if cell.split == "dev":
-                changed["documents"] = None
-            yield cell.model_copy(update=changed)
+            documents = None if cell.split == "dev" else cell.documents
+            yield cell.model_copy(update={"variant": name, "versions": {}, "documents": documents})
+
+
+def perplexities(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Of each masked LM, by its folder: training steps and validation perplexity."""
+    found = {}
+    for path in sorted(
+        (*folder.glob("theta0/trainer_state.json"), *folder.glob("seed-*/lang/*/trainer_state.json"))
+    ):
+        history = json.loads(path.read_text("utf-8"))["log_history"]
+        found[path.parent.relative_to(folder).as_posix()] = [
+            (row["step"], round(row["eval_perplexity"], 1)) for row in history if "eval_perplexity" in row
+        ]
+    return found
+
+
+def seconds(run: Runner) -> dict[str, float]:
+    """Of each stage: wall-clock seconds, of all its starts."""
+    found: dict[str, float] = {}
+    for row in run.stages():
+        found[row["stage"]] = round(found.get(row["stage"], 0.0) + row["seconds"], 1)
+    return found

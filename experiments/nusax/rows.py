@@ -10,6 +10,7 @@ import yaml
 from languages import SOURCE
 
 ADD, SUBTRACT, TIES, MEAN = "xlt_additive", "xlt_analogy", "xlt_ties", "xlt_linear"
+CONTROL = "control:"
 DENSITIES = "0.05,0.1,0.2,0.5,0.9"
 
 
@@ -37,12 +38,21 @@ class Kind:
     Attributes:
         recipes: file name → recipe, for languages, a seed and a task model's folder.
         row: what their row is called; None leaves it to the method and the roles.
-        search: flags of the search on validation data.
+        weights: the grid of λ.
+        more: other flags of the search on validation data.
+        model: what MODEL is called where it is another task model; None where it is the common one.
     """
 
     recipes: Any
     row: str | None = None
-    search: Sequence[str] = ("--weight", "0.1:1.5:0.1")
+    weights: str = "0.1:1.5:0.1"
+    more: Sequence[str] = ()
+    model: str | None = None
+
+    @property
+    def is_control(self) -> bool:
+        """Whether its vector is of another language than the target."""
+        return bool(self.row) and str(self.row).startswith(CONTROL)
 
 
 def _recipe(method: str, task: str, added: Mapping[str, str], weight: float | None = 1.0) -> dict[str, Any]:
@@ -99,15 +109,16 @@ def _sparse(languages: Languages, seed: int, task: str) -> Iterator[tuple[str, d
         )
 
 
-CONTROLS = {"other": "control: another target's vector", "seen": "control: a seen language's vector"}
 KINDS: Mapping[str, Kind] = {
-    "target": Kind(_target),
-    "other": Kind(_other, CONTROLS["other"]),
+    # The criteria that need no labels are computed beside the labels' choice.
+    "target": Kind(_target, more=("--select-by", "labels")),
+    "other": Kind(_other, f"{CONTROL} another target's vector"),
     "source": Kind(_with_source),
-    "seen": Kind(_seen, CONTROLS["seen"]),
-    "ties": Kind(_ties, None, ("--weight", "0.3:1.5:0.3", "--density", "0.2,0.5,1")),
-    "soup": Kind(_target, "mean of the task models, +TGT"),
-    "lt_sft": Kind(_sparse, "LT-SFT", ("--weight", "1")),
+    "seen": Kind(_seen, f"{CONTROL} a seen language's vector"),
+    "ties": Kind(_ties, weights="0.3:1.5:0.3", more=("--density", "0.2,0.5,1")),
+    "soup": Kind(_target, "mean of the task models, +TGT", model="mean of the task models"),
+    "frozen": Kind(_target, "task model with θ₀'s embeddings, +TGT", model="task model with θ₀'s embeddings"),
+    "lt_sft": Kind(_sparse, "LT-SFT", weights="1"),
 }
 
 

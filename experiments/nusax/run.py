@@ -4,8 +4,8 @@
     TAXLT_DATA=DIR python experiments/nusax/run.py --output nusax-quick --quick
 
 It may be stopped at any time; the same command goes on where it was. What matters most comes first: one
-seed's MODEL, +TGT and controls, the other variants, the other seeds; then one test run; then densities and
-other methods.
+seed's MODEL, +TGT and controls, the other variants, the other seeds; then one test run; then densities, other
+methods and other task models, each chosen on validation data too.
 Languages are those whose files are there (`languages.py`).
 """
 
@@ -20,9 +20,6 @@ from languages import SOURCE, targets
 from rows import Languages, soup
 from runner import Runner
 from search import Search
-
-from taxlt_mergekit.cells.selection import metric_of
-from taxlt_mergekit.paper.variants import MODEL
 
 MAIN = ("target", "other", "source", "seen")
 
@@ -46,48 +43,29 @@ def main(output: Path, quick: bool, seeds: int, untested: bool) -> None:
     unseen = Search(run, Languages(found["unseen"]), "unseen", weights)
 
     vectors.prepare(run, [SOURCE, *found["seen"], *found["unseen"]], size)
-    task = vectors.TASK
     for seed in range(1, seeds + 1):
-        vectors.task(run, seed, task, size)
+        vectors.task(run, seed, vectors.TASK, size)
         for code in found["unseen"]:
             vectors.language(run, seed, code, size)
-        if seed == 1 and not quick:
-            task = better_task(run, found["unseen"], size)
         for kind in ("target", "other"):
-            unseen.search(kind, seed, vectors.task_folder(seed, task))
+            unseen.search(kind, seed, vectors.task_folder(seed, vectors.TASK))
+        pages.report(run)
         for code in (SOURCE, unseen.languages.seen):
             vectors.language(run, seed, code, size)
         for kind in ("source", "seen"):
-            unseen.search(kind, seed, vectors.task_folder(seed, task))
-        if not quick:
-            for kind in MAIN:
-                unseen.look(kind, seed)
+            unseen.search(kind, seed, vectors.task_folder(seed, vectors.TASK))
         pages.report(run)
     if untested:
         return
     test(unseen, MAIN, seeds)
+    for seed in range(1, seeds + 1):
+        unseen.oracle("target", seed)
     pages.report(run)
     if not quick:
-        further(run, unseen, seeds, task, size)
-        seen_targets(run, found["seen"], task, size)
+        further(run, unseen, seeds)
+        frozen(run, unseen, size)
+        seen_targets(run, found["seen"], size)
         sparse(run, unseen, size)
-
-
-def better_task(run: Runner, codes: list[str], size: vectors.Size) -> str:
-    """Whether embeddings are trained with the task: by +TGT of seed 1 on NusaX's training split."""
-    vectors.task(run, 1, vectors.FROZEN, size)
-    scores = {}
-    for name in (vectors.TASK, vectors.FROZEN):
-        tried = Search(run, Languages(codes), f"tried/{name}", None)
-        tried.search("target", 1, vectors.task_folder(1, name))
-        tried.look("target", 1)
-        cells = [cell for cell in tried.cells("target", "looks") if cell.variant != MODEL]
-        scores[name] = sum(cell.metrics[metric_of(cell)] for cell in cells)
-    best = max(scores, key=lambda name: scores[name])
-    click.echo(
-        f"task model: {best} ({', '.join(f'{n} {100 * s / len(codes):.1f}' for n, s in scores.items())})"
-    )
-    return best
 
 
 def test(search: Search, kinds: tuple[str, ...], seeds: int) -> None:
@@ -96,28 +74,36 @@ def test(search: Search, kinds: tuple[str, ...], seeds: int) -> None:
             search.test(kind, seed)
 
 
-def further(run: Runner, search: Search, seeds: int, task: str, size: vectors.Size) -> None:
+def further(run: Runner, search: Search, seeds: int) -> None:
     """Densities, TIES and the mean of the task models: no training."""
     recipe, mean = run.folder / "soup.yml", "soup"
-    models = [vectors.task_folder(seed, task) for seed in range(1, seeds + 1)]
+    models = [vectors.task_folder(seed, vectors.TASK) for seed in range(1, seeds + 1)]
     recipe.write_text(yaml.safe_dump(soup(models), sort_keys=False), encoding="utf-8")
     run.once("merges", "-m", "mergekit.scripts.run_yaml", recipe.name, mean)
     for seed in range(1, seeds + 1):
         search.densities(seed)
-        search.search("ties", seed, vectors.task_folder(seed, task))
+        search.search("ties", seed, vectors.task_folder(seed, vectors.TASK))
         search.search("soup", seed, mean)
     test(search, ("ties", "soup"), seeds)
     pages.report(run)
 
 
-def seen_targets(run: Runner, codes: list[str], task: str, size: vectors.Size) -> None:
+def frozen(run: Runner, search: Search, size: vectors.Size) -> None:
+    """A task model whose embeddings stay θ₀'s, one seed."""
+    vectors.task(run, 1, vectors.FROZEN, size)
+    search.search("frozen", 1, vectors.task_folder(1, vectors.FROZEN))
+    test(search, ("frozen",), 1)
+    pages.report(run)
+
+
+def seen_targets(run: Runner, codes: list[str], size: vectors.Size) -> None:
     """Targets that θ₀ has seen, one seed; each is the other's control."""
     search = Search(run, Languages(codes), "seen", None)
     for code in codes:
         vectors.language(run, 1, code, size)
     kinds = ("target", "other", "source")
     for kind in kinds:
-        search.search(kind, 1, vectors.task_folder(1, task))
+        search.search(kind, 1, vectors.task_folder(1, vectors.TASK))
     test(search, kinds, 1)
     pages.report(run)
 

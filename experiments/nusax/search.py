@@ -1,13 +1,11 @@
 """λ on validation data, then one test run: sweeps of a kind of rows in the order of the protocol.
 
 For each row and language the λ with the best mean validation score over the seeds is taken. Test scores come
-last and choose nothing. What is to be known before that is looked at on NusaX's training split, which trains
-nothing.
+last and choose nothing.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 
 import rows
 from languages import NUSAX
@@ -15,15 +13,10 @@ from runner import Runner
 
 from taxlt_mergekit.cells.selection import best_parameters, grid
 from taxlt_mergekit.cells.store import Cell, Parameters, read_cells
-from taxlt_mergekit.paper.tasks import task_folder
 from taxlt_mergekit.paper.variants import MODEL
 
 Point = tuple[str, str]  # a row's variant, and a language
-TRAINING = "nusax_senti_train_{language}"
-
-
-def results(seed: int, kind: str, of: str = "results") -> str:
-    return f"{of}/seed-{seed}/{kind}"
+RESULTS, ORACLE = "results", "oracle"
 
 
 class Search:
@@ -46,10 +39,8 @@ class Search:
             self.run.folder, f"{self.place}/recipes/seed-{seed}", kind, self.languages, seed, task
         )
         self._recipes[kind, seed] = paths
-        flags = rows.KINDS[kind].search
-        if self._weights and kind != "lt_sft":
-            flags = ("--weight", self._weights, *flags[2:])
         if paths:
+            flags = (*self._grid(kind), *rows.KINDS[kind].more)
             self._sweep(f"λ on validation data, seed {seed}", kind, seed, paths.values(), flags)
 
     def densities(self, seed: int) -> None:
@@ -58,20 +49,20 @@ class Search:
         for point, paths in self._at_choices("target", seed):
             self._sweep("densities", "density", seed, paths, (*point, *more))
 
-    def look(self, kind: str, seed: int) -> None:
-        """Score a kind's recipes at their chosen points on NusaX's training split."""
-        for point, paths in self._at_choices(kind, seed):
-            tasks = ("--tasks", TRAINING, "--include-path", _training_tasks(self.run.folder))
-            self._sweep("training split", kind, seed, paths, (*point, *tasks), "looks")
-
     def test(self, kind: str, seed: int) -> None:
         """Score MODEL and a kind's recipes at their chosen points on the test data."""
         for point, paths in self._at_choices(kind, seed):
             self._sweep("test", kind, seed, paths, (*point, "--test"))
 
-    def cells(self, kind: str, of: str = "results") -> list[Cell]:
+    def oracle(self, kind: str, seed: int) -> None:
+        """Score the whole grid on the test data, for what each choice of λ costs: it chooses nothing."""
+        tasks = ("--tasks", f"{NUSAX.group}_{{language}}")
+        flags = (*self._grid(kind), *tasks)
+        self._sweep("every λ on the test data", kind, seed, self._recipes[kind, seed].values(), flags, ORACLE)
+
+    def cells(self, kind: str) -> list[Cell]:
         """Of all seeds."""
-        folders = sorted((self.run.folder / self.place / of).glob(f"seed-*/{kind}"))
+        folders = sorted((self.run.folder / self.place / RESULTS).glob(f"seed-*/{kind}"))
         return [cell for folder in folders for cell in read_cells(folder)]
 
     def chosen(self, kind: str) -> Mapping[Point, Parameters]:
@@ -82,6 +73,9 @@ class Search:
                 cells[cell.variant, cell.language].append(cell)
         found = {key: best_parameters(grid(of_row)) for key, of_row in cells.items()}
         return {key: point for key, point in found.items() if point is not None}
+
+    def _grid(self, kind: str) -> Sequence[str]:
+        return ("--weight", self._weights or rows.KINDS[kind].weights)
 
     def _at_choices(self, kind: str, seed: int) -> Iterator[tuple[Sequence[str], list[str]]]:
         """Flags of a point, and the recipes that are to be scored there."""
@@ -100,9 +94,9 @@ class Search:
         seed: int,
         paths: Iterable[str],
         flags: Sequence[str],
-        of: str = "results",
+        of: str = RESULTS,
     ) -> None:
-        output = f"{self.place}/{results(seed, kind, of)}"
+        output = f"{self.place}/{of}/seed-{seed}/{kind}"
         more = ("--select-per", "language", "--seed", seed, "--output", output)
         self.run.taxlt(stage, "sweep", *paths, *flags, *more)
 
@@ -112,21 +106,3 @@ def _flags(point: Parameters) -> tuple[str, ...]:
     weight = point.target_weight if point.source_weight is None else point.source_weight
     density = () if point.density in (None, 1.0) else ("--density", f"{point.density:g}")
     return ("--weight", f"{weight:g}", *density)
-
-
-def _training_tasks(folder: Path) -> str:
-    """NusaX's validation tasks, on the training split."""
-    place, of_package = folder / "tasks", Path(task_folder()) / NUSAX.group
-    if not place.exists():
-        place.mkdir()
-        for path in of_package.glob("*.py"):
-            (place / path.name).write_bytes(path.read_bytes())
-        (place / f"{NUSAX.group}_common_yaml").write_bytes(
-            (of_package / f"{NUSAX.group}_common_yaml").read_bytes()
-        )
-        for code in NUSAX.languages:
-            text = (of_package / f"{NUSAX.group}_dev_{code}.yaml").read_text("utf-8")
-            text = text.replace(f"{NUSAX.group}_dev_", f"{NUSAX.group}_train_")
-            text = text.replace("test_split: validation", "test_split: train")
-            (place / f"{NUSAX.group}_train_{code}.yaml").write_text(text, encoding="utf-8")
-    return place.name

@@ -87,10 +87,11 @@ def language(run: Runner, seed: int, code: str, size: Size, sparse: bool = False
     """A language model. A sparse one has two phases of half the steps."""
     name = f"{code}_sparse" if sparse else code
     steps = size.language // 2 if sparse else size.language
-    length = ("--max-steps", steps, "--warmup-steps", min(30, steps // 4), "--eval-steps", size.evaluated)
+    length = ("--max-steps", steps, "--warmup-steps", min(30, steps // 4))
+    evaluated = ("--eval-steps", size.evaluated, "--eval-on-start")  # what θ₀ knows of it, too
     where = ("--corpus", text(code), "--lang", code, "--output", language_folder(seed, name))
     rest = ("--learning-rate", 1e-4, "--batch-size", size.batch, "--seed", seed, *MASKED, "--resume")
-    more = ("--sparse", SHARE) if sparse else ()
+    more = (*evaluated, *(("--sparse", SHARE) if sparse else ()))
     run.taxlt(f"language vectors, seed {seed}", "train", "language", THETA0, *where, *length, *rest, *more)
 
 
