@@ -35,9 +35,11 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/pip install -e . -c constraints.txt
 	touch $@
 
-$(VENV)/tested: $(VENV)/installed
+# Not after the above: resolving all versions twice takes half a minute.
+$(VENV)/tested: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -e '.[test]' -c constraints.txt
-	touch $@
+	touch $(VENV)/installed $@
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
