@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# pip compiles twenty thousand files on one core; files that are no Python of this version are left as they are.
+INSTALL = $(BIN)/pip install --no-compile -c constraints.txt -e
+COMPILE = $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 
 .PHONY: demo test lint docs nusax clean
 
@@ -21,7 +24,7 @@ lint: $(VENV)/tested
 
 # The documentation site, build/docs/site (Python 3.11 and later); a link to what is not there fails.
 docs: $(VENV)/installed
-	$(BIN)/pip install -e '.[docs]' -c constraints.txt
+	$(INSTALL) '.[docs]'
 	$(BIN)/python docs/build_site.py
 
 # The NusaX experiment with multilingual-e5-small: TAXLT_DATA=DIR make nusax [OUT=DIR] [QUICK=--quick]
@@ -32,13 +35,15 @@ nusax: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -e . -c constraints.txt
+	$(INSTALL) .
+	$(COMPILE)
 	touch $@
 
 # Not after the above: resolving all versions twice takes half a minute.
 $(VENV)/tested: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -e '.[test]' -c constraints.txt
+	$(INSTALL) '.[test]'
+	$(COMPILE)
 	touch $(VENV)/installed $@
 
 clean:

@@ -14,8 +14,7 @@ from taxlt_mergekit.cells.store import Cell, append_cell, read_cells
 from taxlt_mergekit.paper.variants import MODEL
 
 UNSEEN, SEEN, REGRET = "unseen", "seen", "regret"
-# Below the folder of results.
-CELLS, FACTS = "cells", "cells/facts.json"
+CELLS, FACTS = "cells", "facts.json"
 
 
 def report(run: Runner) -> None:
@@ -27,25 +26,34 @@ def report(run: Runner) -> None:
                 append_cell(run.folder / CELLS / group / folder.name, cell)
     for folder in sorted((run.folder / UNSEEN / ORACLE).glob("seed-*/target")):
         place = run.folder / CELLS / REGRET / folder.parent.name
-        for cell in read_cells(folder):
+        searched = run.folder / UNSEEN / RESULTS / folder.parent.name / folder.name
+        validated = [cell for cell in read_cells(searched) if cell.split == "dev"]
+        for cell in (*validated, *read_cells(folder)):
             append_cell(place, cell.model_copy(update={"versions": {}, "documents": None}))
-        append_choices(place, read_choices(run.folder / UNSEEN / RESULTS / folder.parent.name / folder.name))
-    for group in (UNSEEN, SEEN, REGRET):
-        if (run.folder / CELLS / group).exists():
-            run.taxlt(
-                "report", *command(group, run.folder / CELLS), "--output", f"report/{group}", again=True
-            )
+        append_choices(place, read_choices(searched))
+    cells = run.folder / CELLS
+    for group in groups(cells):
+        run.taxlt("report", *command(group, cells), "--output", f"report/{group}", again=True)
     facts = {"perplexity": perplexities(run.folder), "seconds": seconds(run)}
-    (run.folder / FACTS).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (cells / FACTS).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def groups(cells: Path) -> list[str]:
+    """Those that are there."""
+    return [group for group in (UNSEEN, SEEN, REGRET) if (cells / group).exists()]
 
 
 def command(group: str, cells: Path) -> list[str]:
-    """`taxlt report` of a group; differences against MODEL and every control that was tested."""
-    found = [cell for folder in sorted((cells / group).iterdir()) for cell in read_cells(folder)]
+    """Words of `taxlt report` for a group."""
+    more = [part for name in baselines(cells / group) for part in ("--baseline", name)]
+    return ["report", str(cells / group), "--select-per", "language", *more]
+
+
+def baselines(folder: Path) -> list[str]:
+    """MODEL, and every control that was tested."""
+    found = [cell for place in sorted(folder.iterdir()) for cell in read_cells(place)]
     tested = {cell.variant for cell in found if cell.split == "test"}
-    controls = [kind.row for kind in rows.KINDS.values() if kind.row in tested and kind.is_control]
-    baselines = [part for name in (MODEL, *controls) for part in ("--baseline", str(name))]
-    return ["report", str(cells / group), "--select-per", "language", *baselines]
+    return [MODEL, *(str(kind.row) for kind in rows.KINDS.values() if kind.is_control and kind.row in tested)]
 
 
 def gathered(folder: Path) -> Iterator[Cell]:

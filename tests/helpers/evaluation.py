@@ -255,6 +255,7 @@ def log_probabilities(logged):
 
 def _serve():
     import functools
+    import gc
     import tempfile
 
     os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -266,6 +267,7 @@ def _serve():
     read = functools.cache(_index.load_yaml)
     _index.load_yaml = lambda path, **options: dict(read(path, **options))
     TaskManager()
+    gc.freeze()  # or each fork would look through it all for cycles
     for line in sys.stdin:
         order = json.loads(line)
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:

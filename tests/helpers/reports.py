@@ -3,12 +3,12 @@
 import csv
 from pathlib import Path
 
-from tests.helpers.hosts import Outcome, console
+from tests.helpers.hosts import Outcome, forked
 
 
 def report(*arguments: object, code: int = 0, cwd: Path | None = None) -> Outcome:
     """Run `taxlt report`, and expect this exit code and no traceback."""
-    done = console("taxlt", "report", *arguments, cwd=cwd)
+    done = forked("taxlt", "report", *arguments, cwd=cwd)
     assert done.code == code, done.stderr
     assert "Traceback" not in done.stderr
     return done

@@ -1,0 +1,109 @@
+"""docs/results/nusax.md: the reports of the committed cells, and the page's own tables out of them.
+
+    cp -r nusax-run/cells experiments/nusax/
+    python experiments/nusax/page.py
+
+writes what stands in the page between the marks `<!-- NAME -->` and `<!-- end -->`, and the reports beside it.
+The text around is written by hand.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+
+import pages
+
+from taxlt_mergekit import markdown
+from taxlt_mergekit.cells.collect import collect
+from taxlt_mergekit.paper.variants import table_name_of
+from taxlt_mergekit.report.by_language import by_language
+from taxlt_mergekit.report.study import Options, studies
+from taxlt_mergekit.report.tables import Item, Table
+
+PAGE = Path(__file__).parents[2] / "docs/results/nusax.md"
+CELLS = Path(__file__).with_name("cells")
+TARGET = table_name_of("plus_tgt")
+MARKED = re.compile(r"(<!-- (?!end)([\w-]+) -->\n).*?(<!-- end -->)", re.S)
+
+
+def main() -> None:
+    """Write the reports and fill the page."""
+    for group in pages.groups(CELLS):
+        folder = PAGE.with_suffix("") / group
+        words = [*pages.command(group, CELLS), "--output", str(folder)]
+        subprocess.run([sys.executable, "-m", "taxlt_mergekit", *words], check=True, stdout=subprocess.DEVNULL)
+        for path in (*folder.glob("*.csv"), *folder.glob("*.png")):  # report.md and its pictures say the same
+            path.unlink()
+    PAGE.write_text(filled(PAGE.read_text("utf-8"), CELLS), encoding="utf-8")
+
+
+def filled(page: str, cells: Path) -> str:
+    """The page with its tables as the cells have them.
+
+    Raises:
+        KeyError: a table that nothing writes.
+    """
+    facts = json.loads((cells / pages.FACTS).read_text("utf-8"))
+    found = {
+        "gains": lambda: gains(cells / pages.UNSEEN),
+        "perplexity": lambda: perplexity(facts["perplexity"]),
+        "time": lambda: time(facts["seconds"]),
+    }
+    return MARKED.sub(lambda part: f"{part[1]}\n{found[part[2]]()}\n\n{part[3]}", page)
+
+
+def gains(cells: Path) -> str:
+    """What +TGT gains over MODEL and over each control, in points, by language and on their mean."""
+    (study,) = studies(collect([cells], {}, None).cells)
+    rows, header = [], ()
+    for variant in pages.baselines(cells):
+        options = Options(split="test", per_language=True, baselines=(variant,))
+        tables = [block for block in by_language(study, options) if isinstance(block, Table)]
+        gained = dict(_of_target(next(table for table in tables if table.name.startswith("differences"))))
+        header = tuple(gained)
+        rows.append([table_name_of(variant), *map(_text, gained.values())])
+    return markdown.table([f"{TARGET} against", *header], rows)
+
+
+def _of_target(table: Table) -> Iterator[tuple[str, Item]]:
+    """Language → the difference; the report turns a table of many methods."""
+    if table.header[0] == "Method":
+        (row,) = (row for row in table.rows if row[0] == TARGET)
+        return zip(table.header[1:], row[1:], strict=True)
+    column = table.header.index(TARGET)
+    return ((str(row[0]), row[column]) for row in table.rows)
+
+
+def _text(item: Item) -> str:
+    return item if isinstance(item, str) else item.text
+
+
+def perplexity(found: Mapping[str, Sequence[tuple[int, float]]]) -> str:
+    """Validation perplexity of each language's masked LM by training steps, the mean over seeds."""
+    by_name: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for folder, points in found.items():
+        for step, value in points:
+            by_name[Path(folder).name][step].append(value)
+    steps = sorted({step for points in by_name.values() for step in points})
+    rows = [
+        [name, *(f"{fmean(points[step]):.1f}" if step in points else "–" for step in steps)]
+        for name, points in by_name.items()
+    ]
+    return markdown.table(["Masked LM", *(f"{step:,}" for step in steps)], rows)
+
+
+def time(seconds: Mapping[str, float]) -> str:
+    """Of each stage, all seeds together."""
+    stages: dict[str, float] = defaultdict(float)
+    for stage, value in seconds.items():
+        stages[stage.partition(", seed")[0]] += value
+    return markdown.table(["Stage", "Minutes"], [[name, f"{value / 60:.1f}"] for name, value in stages.items()])
+
+
+if __name__ == "__main__":
+    main()
