@@ -3,8 +3,8 @@
     cp -r nusax-run/cells experiments/nusax/
     python experiments/nusax/page.py
 
-writes what stands in the page between the marks `<!-- NAME -->` and `<!-- end -->`, and the reports beside it.
-The text around is written by hand.
+writes what stands in the page between the marks `<!-- NAME -->` and `<!-- end -->`, and the reports beside
+it. The text around is written by hand.
 """
 
 import json
@@ -36,7 +36,9 @@ def main() -> None:
     for group in pages.groups(CELLS):
         folder = PAGE.with_suffix("") / group
         words = [*pages.command(group, CELLS), "--output", str(folder)]
-        subprocess.run([sys.executable, "-m", "taxlt_mergekit", *words], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [sys.executable, "-m", "taxlt_mergekit", *words], check=True, stdout=subprocess.DEVNULL
+        )
         for path in (*folder.glob("*.csv"), *folder.glob("*.png")):  # report.md and its pictures say the same
             path.unlink()
     PAGE.write_text(filled(PAGE.read_text("utf-8"), CELLS), encoding="utf-8")
@@ -102,7 +104,9 @@ def time(seconds: Mapping[str, float]) -> str:
     stages: dict[str, float] = defaultdict(float)
     for stage, value in seconds.items():
         stages[stage.partition(", seed")[0]] += value
-    return markdown.table(["Stage", "Minutes"], [[name, f"{value / 60:.1f}"] for name, value in stages.items()])
+    return markdown.table(
+        ["Stage", "Minutes"], [[name, f"{value / 60:.1f}"] for name, value in stages.items()]
+    )
 
 
 if __name__ == "__main__":

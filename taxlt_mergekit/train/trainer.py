@@ -49,8 +49,9 @@ def make_trainer(plan: Plan, callbacks: Sequence[TrainerCallback]) -> "VectorTra
             preprocess_logits_for_metrics=_logits_alone,
         )
     trainer.objective = plan.objective
-    if plan.arguments.device.type == "cpu" and plan.arguments.world_size == 1:
-        add_touched_rows(plan.model)
+    arguments = plan.arguments
+    if arguments.device.type == "cpu" and arguments.world_size == 1 and not arguments.torch_compile:
+        add_touched_rows(plan.model)  # which torch.compile cannot take in
     if plan.objective == "mlm":
         trainer.masked_head = MaskedHead(plan.model)
     for printing in (ProgressCallback, PrinterCallback):
