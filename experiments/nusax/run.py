@@ -3,9 +3,9 @@
     TAXLT_DATA=DIR python experiments/nusax/run.py --output nusax-run
     TAXLT_DATA=DIR python experiments/nusax/run.py --output nusax-quick --quick
 
-It may be stopped at any time; the same command goes on where it was. What matters most comes first: one
-seed's MODEL, +TGT and controls, the other variants, the other seeds; then one test run; then densities, other
-methods and other task models, each chosen on validation data too.
+It may be stopped at any time; the same command goes on where it was. What matters most comes first: MODEL,
++TGT and the control that needs no other vector, in all seeds; the other controls and variants; densities,
+other methods, other task models. Of each, λ is chosen on validation data before it is tested.
 Languages are those whose files are there (`languages.py`).
 """
 
@@ -21,15 +21,12 @@ from rows import Languages, soup
 from runner import Runner
 from search import Search
 
-MAIN = ("target", "other", "source", "seen")
-
 
 @click.command()
 @click.option("--output", type=click.Path(path_type=Path), default=Path("nusax-run"), show_default=True)
 @click.option("--quick", is_flag=True, help="One seed, few steps, two scaling factors: does it run?")
 @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True)
-@click.option("--untested", is_flag=True, help="Stop before the test data are read.")
-def main(output: Path, quick: bool, seeds: int, untested: bool) -> None:
+def main(output: Path, quick: bool, seeds: int) -> None:
     """Run what is missing and write the report."""
     if "TAXLT_DATA" not in os.environ:
         raise click.ClickException("TAXLT_DATA must name the folder with nusax, smsa, mono and indonli")
@@ -43,21 +40,17 @@ def main(output: Path, quick: bool, seeds: int, untested: bool) -> None:
     unseen = Search(run, Languages(found["unseen"]), "unseen", weights)
 
     vectors.prepare(run, [SOURCE, *found["seen"], *found["unseen"]], size)
-    for seed in range(1, seeds + 1):
-        vectors.task(run, seed, vectors.TASK, size)
-        for code in found["unseen"]:
-            vectors.language(run, seed, code, size)
-        for kind in ("target", "other"):
-            unseen.search(kind, seed, vectors.task_folder(seed, vectors.TASK))
+    first = (("target", "other"), found["unseen"])
+    controls = (("source", "seen"), [SOURCE, unseen.languages.seen])
+    for kinds, codes in (first, controls):
+        for seed in range(1, seeds + 1):
+            vectors.task(run, seed, vectors.TASK, size)
+            for code in codes:
+                vectors.language(run, seed, code, size)
+            for kind in kinds:
+                unseen.search(kind, seed, vectors.task_folder(seed, vectors.TASK))
+        test(unseen, kinds, seeds)
         pages.report(run)
-        for code in (SOURCE, unseen.languages.seen):
-            vectors.language(run, seed, code, size)
-        for kind in ("source", "seen"):
-            unseen.search(kind, seed, vectors.task_folder(seed, vectors.TASK))
-        pages.report(run)
-    if untested:
-        return
-    test(unseen, MAIN, seeds)
     for seed in range(1, seeds + 1):
         unseen.oracle("target", seed)
     pages.report(run)
@@ -76,7 +69,7 @@ def test(search: Search, kinds: tuple[str, ...], seeds: int) -> None:
 
 def further(run: Runner, search: Search, seeds: int) -> None:
     """Densities, TIES and the mean of the task models: no training."""
-    recipe, mean = run.folder / "soup.yml", "soup"
+    recipe, mean = run.folder / f"soup-{seeds}.yml", f"soup-{seeds}"
     models = [vectors.task_folder(seed, vectors.TASK) for seed in range(1, seeds + 1)]
     recipe.write_text(yaml.safe_dump(soup(models), sort_keys=False), encoding="utf-8")
     run.once("merges", "-m", "mergekit.scripts.run_yaml", recipe.name, mean)
