@@ -65,16 +65,21 @@ TABLE_NAMES: dict[str, str] = {
 }
 # Another merge method: `xlt_ties_plus_tgt`; of task models alone, `xlt_linear_model`.
 _OTHER_METHOD = re.compile(rf"xlt_(.+?)_({'|'.join(sorted((*VARIANTS, MODEL), key=len, reverse=True))})")
+# At the end of a key: λ was searched by group of tensors.
+_PER_GROUP = "_per_group"
 _RECIPE_STEM = re.compile(rf"(?:(.+?)_)?({'|'.join(sorted(VARIANTS, key=len, reverse=True))})")
 
 
 def name_of(key: str) -> str:
     """What the paper's text calls a variant, or MODEL; any other name as it is."""
-    return NAMES.get(key, key)
+    plain = key.removesuffix(_PER_GROUP)
+    return NAMES.get(plain, plain) + " per group" * is_per_group(key)
 
 
 def table_name_of(key: str) -> str:
     """What the paper's tables call a row; `TIES, +TGT` for another method; any other name as it is."""
+    if is_per_group(key):
+        return f"{table_name_of(key.removesuffix(_PER_GROUP))}, λ per group"
     if key in TABLE_NAMES or not (match := _OTHER_METHOD.fullmatch(key)):
         return TABLE_NAMES.get(key, key)
     return f"{match[1].replace('_', ' ').upper()}, {NAMES[match[2]]}"
@@ -82,7 +87,18 @@ def table_name_of(key: str) -> str:
 
 def is_of_another_method(key: str) -> bool:
     """Whether a key is of a merge method that the paper does not have."""
-    return key not in TABLE_NAMES and _OTHER_METHOD.fullmatch(key) is not None
+    plain = key.removesuffix(_PER_GROUP)
+    return plain not in TABLE_NAMES and _OTHER_METHOD.fullmatch(plain) is not None
+
+
+def per_group(key: str) -> str:
+    """The key of a variant whose λ were searched by group of tensors."""
+    return key + _PER_GROUP
+
+
+def is_per_group(key: str) -> bool:
+    """Whether a key is one of `per_group`."""
+    return key.endswith(_PER_GROUP)
 
 
 def variant_of(merge_method: str, roles: Collection[str]) -> str | None:

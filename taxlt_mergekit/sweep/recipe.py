@@ -28,6 +28,7 @@ class Recipe:
         tasks: validation tasks.
         test_tasks: the same languages' test tasks.
         roles: roles of its language vectors.
+        groups: filters and the groups of tensors that they find, where λ is searched by group.
     """
 
     path: str
@@ -39,6 +40,7 @@ class Recipe:
     tasks: tuple[str, ...]
     test_tasks: tuple[str, ...]
     roles: frozenset[str]
+    groups: tuple[tuple[str | None, str], ...] = ()
 
     @property
     def varied(self) -> frozenset[str]:
