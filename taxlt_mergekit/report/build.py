@@ -91,8 +91,7 @@ def all_scores(studies: Iterable[Study]) -> Table:
             for split in SPLITS:
                 scores = study.grid(variant, split)
                 for p in sorted(scores, key=by_weight):
-                    groups = p.groups.text if p.groups else None
-                    settings = (p.source_weight, p.target_weight, p.density, p.select, p.scope, groups)
+                    settings = (p.source_weight, p.target_weight, p.density, p.select, p.scope)
                     inside, outside = study.columns([scores[p]])
                     for column in (*inside, *outside):
                         rows.append(
@@ -103,8 +102,8 @@ def all_scores(studies: Iterable[Study]) -> Table:
                                 str(runs[variant, split, p, column]),
                             )
                         )
-    header = "model benchmark variant source_weight target_weight density select scope groups split language"
-    return Table("scores", (*header.split(), "metric", "score", "runs"), tuple(rows))
+    header = "model benchmark variant source_weight target_weight density select scope split language metric"
+    return Table("scores", (*header.split(), "score", "runs"), tuple(rows))
 
 
 def write(blocks: Sequence[Block], scores: Table, folder: Path, html: bool = False) -> list[Path]:

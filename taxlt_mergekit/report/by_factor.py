@@ -7,7 +7,7 @@ from taxlt_mergekit.cells.selection import Grid, complete
 from taxlt_mergekit.cells.store import Parameters
 from taxlt_mergekit.paper.catalog import Split
 from taxlt_mergekit.paper.tables import Figure, printed_factor, printed_score_at
-from taxlt_mergekit.paper.variants import MODEL, is_per_group, table_name_of
+from taxlt_mergekit.paper.variants import MODEL, table_name_of
 from taxlt_mergekit.report import plots
 from taxlt_mergekit.report.plots import CURVES
 from taxlt_mergekit.report.study import Options, Study, all_variants, dense_part
@@ -30,8 +30,6 @@ def by_scaling_factor(of_model: Sequence[Study], options: Options) -> list[Block
     """For each variant the average over languages by λ and benchmark; for `per_language` by language too."""
     blocks: list[Block] = _picture(of_model, options)
     for variant in all_variants(of_model):
-        if is_per_group(variant):  # trials of a search, which no one number puts in order
-            continue
         grids = []
         for study in of_model:
             split = study.search_split(variant, sparse=False, wanted=options.split)

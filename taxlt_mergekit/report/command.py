@@ -95,8 +95,9 @@ def command(
         resamples=resamples,
         seed=seed,
     )
-    everything = studies(found.cells)
-    blocks = build(everything, found.parts, found.notes, options, choices_below(paths))
+    choices = choices_below(paths)
+    everything = studies(found.cells, choices)
+    blocks = build(everything, found.parts, found.notes, options, choices)
     click.echo(page(blocks))
     first = paths[0] if paths[0].is_dir() else paths[0].parent
     folder = output or first / "report"

@@ -79,14 +79,13 @@ def regrets(study: Study, variant: str, split: Split, choices: Iterable[Choice])
         for name, chosen in named.items():
             score = model[place] if chosen is None else grid[chosen]
             found.append(Regret(name, *place, chosen, score, best, grid[best], model.get(place)))
-    grouped = _scores(study, per_group(variant), split)
     for choice in of_study:
-        place, chosen = _place(study, choice, grouped), canonical(choice.parameters)
-        if choice.variant != per_group(variant) or place not in oracles:
-            continue
-        if (by_group := grouped.get(place, {}).get(chosen)) is not None:
-            name = choice.criterion + PER_GROUP
-            found.append(Regret(name, *place, chosen, by_group, *oracles[place], model.get(place)))
+        grouped = _scores(study, per_group(variant, choice.criterion), split)
+        place = _place(study, choice, grouped)
+        if choice.variant == per_group(variant) and place in oracles:
+            for score in grouped.get(place, {}).values():  # where its search ended
+                point, name = canonical(choice.parameters), choice.criterion + PER_GROUP
+                found.append(Regret(name, *place, point, score, *oracles[place], model.get(place)))
     return found
 
 
