@@ -80,12 +80,13 @@ def regrets(study: Study, variant: str, split: Split, choices: Iterable[Choice])
             score = model[place] if chosen is None else grid[chosen]
             found.append(Regret(name, *place, chosen, score, best, grid[best], model.get(place)))
     for choice in of_study:
+        if choice.variant != per_group(variant):
+            continue
         grouped = _scores(study, per_group(variant, choice.criterion), split)
         place = _place(study, choice, grouped)
-        if choice.variant == per_group(variant) and place in oracles:
-            for score in grouped.get(place, {}).values():  # where its search ended
-                point, name = canonical(choice.parameters), choice.criterion + PER_GROUP
-                found.append(Regret(name, *place, point, score, *oracles[place], model.get(place)))
+        for score in grouped.get(place, {}).values() if place in oracles else ():  # where its search ended
+            point, name = canonical(choice.parameters), choice.criterion + PER_GROUP
+            found.append(Regret(name, *place, point, score, *oracles[place], model.get(place)))
     return found
 
 

@@ -16,7 +16,7 @@ from taxlt_mergekit.cells.selection import (
 )
 from taxlt_mergekit.cells.store import Cell, Parameters
 from taxlt_mergekit.paper import catalog
-from taxlt_mergekit.paper.catalog import Split, size_of
+from taxlt_mergekit.paper.catalog import Split, hub_id, size_of
 from taxlt_mergekit.paper.variants import TABLE_NAMES, is_of_another_method, is_per_group
 from taxlt_mergekit.report.wording import METRICS, slug
 
@@ -194,21 +194,21 @@ def studies(cells: Iterable[Cell], choices: Iterable[Choice] = ()) -> list[Study
 def _at_choices(cells: Iterable[Cell], choices: Iterable[Choice]) -> Iterator[Cell]:
     """Cells of searches where each ended alone, without their λ, which differ by seed, by what chose."""
     ends = {
-        (choice.model, choice.recipe, choice.variant, choice.seed, choice.criterion): choice.parameters
-        for choice in choices
-        if is_per_group(choice.variant)
+        (hub_id(c.model) or c.model, c.recipe, c.variant, c.seed, c.criterion): canonical(c.parameters)
+        for c in choices
+        if is_per_group(c.variant)
     }
     criteria: dict[tuple, list[str]] = {}
     for (*search, criterion), point in ends.items():
-        criteria.setdefault((*search, canonical(point)), []).append(criterion)
+        criteria.setdefault((*search, point), []).append(criterion)
     for cell in cells:
         if not is_per_group(cell.variant):
             yield cell
             continue
         place = (cell.model, cell.recipe, cell.variant, cell.seed, canonical(cell.parameters))
         for criterion in criteria.get(place, ()):
-            variant = f"{cell.variant}_{criterion}"
-            yield cell.model_copy(update={"variant": variant, "parameters": Parameters()})
+            update = {"variant": f"{cell.variant}_{criterion}", "parameters": Parameters()}
+            yield cell.model_copy(update=update)
 
 
 def ordered(variants: Iterable[str]) -> list[str]:

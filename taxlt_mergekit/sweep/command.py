@@ -150,7 +150,7 @@ def _sweep(asked: Request) -> None:
     from taxlt_mergekit.sweep.jobs import Job, name_of_sweep, search_jobs, test_jobs
     from taxlt_mergekit.sweep.points import own_parameters
     from taxlt_mergekit.sweep.recipe import read_recipe
-    from taxlt_mergekit.sweep.search.search import prepare_search
+    from taxlt_mergekit.sweep.search.by_group import prepare_search
 
     recipes = [read_recipe(path, asked.tasks, asked.test_tasks) for path in asked.recipes]
     check_recipes(recipes, asked)

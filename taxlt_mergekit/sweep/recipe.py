@@ -54,6 +54,11 @@ class Recipe:
         return [entry.model for entry in self.config.models or []]
 
     @property
+    def inputs(self) -> set[ModelReference | None]:
+        """All that it reads, θ₀ included where it names one."""
+        return {self.config.base_model, *self.models}
+
+    @property
     def start(self) -> tuple[str, ...]:
         """What recipes must share to share a loaded model: θ₀, the task model and the output's type."""
         tasks = [str(model) for model, settings in self._settings() if settings.get("role") == "task"]

@@ -145,7 +145,7 @@ def run_jobs(
         Every cell and prediction as soon as it is there, and whether it is new.
     """
     jobs = sorted(jobs, key=lambda job: (job.recipe.start, job.recipe.path))
-    needed = [{job.recipe.config.base_model, *job.recipe.models} for job in jobs]
+    needed = [job.recipe.inputs for job in jobs]
     here = opened or Opened(jobs)
     position = 0
     for _, of_recipe in itertools.groupby(jobs, key=lambda job: job.recipe.path):

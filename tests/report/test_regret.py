@@ -11,8 +11,9 @@ from taxlt_mergekit.cells.store import Groups, Parameters, append_cell
 from taxlt_mergekit.report.regret import regrets
 from taxlt_mergekit.report.study import studies
 from tests.helpers.cells import make_cell
-from tests.helpers.reports import read_table, report
+from tests.helpers.reports import figures, read_table, report
 
+ROOT = Path(__file__).parents[2]
 PLACES = [(language, seed) for language in ("aym", "quy") for seed in (1, 2)]
 WEIGHTS = (0.7, 0.8, 0.9, 1.0)
 GROUPS = Groups(embeddings=0.9, lower=0.4, middle=0.5, upper=1.2)
@@ -142,3 +143,14 @@ def test_a_grid_with_a_hole_on_test_data_has_no_best_point():
     # And nothing to set the search beside where there is no grid at all.
     (study,) = studies([one for one in cells() if one.variant != "plus_tgt"], choices())
     assert regrets(study, "plus_tgt", "test", choices()) == []
+
+
+def test_the_pages_table_is_what_the_report_makes_of_the_committed_cells(tmp_path):
+    report(ROOT / "experiments/choosing-lambda", "--output", tmp_path)
+    page = (ROOT / "docs/choosing-lambda.md").read_text(encoding="utf-8")
+    published = figures(page.partition("## Toy languages")[2].partition("\n## ")[0])
+    written = figures((tmp_path / "report.md").read_text(encoding="utf-8"))
+    start = written.index(published[0])
+    assert len(published) == 1 + 15
+    assert written[start : start + len(published)] == published
+    assert written[start + len(published)][1] == "Language"  # the next table: nothing was left out

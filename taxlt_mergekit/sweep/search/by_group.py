@@ -50,7 +50,8 @@ class Search:
         """
         starts = {_name(path): point.weight for path, point in chosen.items()}
         opened = Opened(map(self._job, self.recipes))
-        for together in self._sets(starts):
+        sets = self._sets(starts)
+        for number, together in enumerate(sets, start=1):
             first = starts[together[0].path]
             assert first is not None, "the grid has one λ a point"
             names = dict.fromkeys(group for _, group in together[0].groups)
@@ -63,6 +64,9 @@ class Search:
                     self.kept.append(kept)
                     yield kept, is_new
                 sampler.tell(self._worth(together, point))
+            later = {model for others in sets[number:] for recipe in others for model in recipe.inputs}
+            for recipe in together:
+                opened.close(recipe, later)
 
     def _sets(self, starts: Mapping[str, float | None]) -> list[list[Recipe]]:
         """Recipes that get one point together: those whose criterion's curve is one mean."""
