@@ -82,7 +82,8 @@ def best_parameters(scores: Mapping[Parameters, Mapping[str, float]]) -> Paramet
     """The parameters with the highest average over languages.
 
     The paper's protocol on the cells of one benchmark and variant on the validation split. For a choice per
-    language, pass the grid of one language. Ties go to the smaller λ, then to the denser vector.
+    language, pass the grid of one language. Ties go to the smaller λ, then to the denser vector;
+    of λ by group to those that are most alike.
 
     Args:
         scores: a complete grid, 0..1.
@@ -91,9 +92,12 @@ def best_parameters(scores: Mapping[Parameters, Mapping[str, float]]) -> Paramet
         None for an empty grid.
     """
 
-    def rank(parameters: Parameters) -> tuple[float, float, float, float]:
+    def rank(parameters: Parameters) -> tuple[float, ...]:
+        groups = parameters.groups.by_name.values() if parameters.groups else [0.0]
         return (
             fmean(scores[parameters].values()),
+            min(groups) - max(groups),
+            -sum(map(abs, groups)),
             -abs(parameters.target_weight or 0.0),
             -abs(parameters.source_weight or 0.0),
             parameters.density or 1.0,

@@ -16,6 +16,30 @@ from taxlt_mergekit.paper.catalog import Split
 CELLS_FILE = "cells.jsonl"
 
 
+class Groups(Part):
+    """λ of all language vectors together, by group of tensors; null where the model has no such group.
+
+    Attributes:
+        embeddings: what lies outside the layers.
+        lower, middle, upper: the layers, in thirds.
+    """
+
+    embeddings: FiniteFloat | None = None
+    lower: FiniteFloat | None = None
+    middle: FiniteFloat | None = None
+    upper: FiniteFloat | None = None
+
+    @property
+    def by_name(self) -> dict[str, float]:
+        """Those that are there."""
+        return {name: float(weight) for name, weight in self if weight is not None}
+
+    @property
+    def text(self) -> str:
+        """For a reader: `embeddings 0.9, lower 0.7, upper 1`."""
+        return ", ".join(f"{name} {weight:g}" for name, weight in self.by_name.items())
+
+
 class Parameters(Part):
     """What was varied; null where the variant does not use it.
 
@@ -26,6 +50,7 @@ class Parameters(Part):
         density: share k of the language vectors' entries that is kept, 0 < k ≤ 1; null or 1 is dense.
         select: keep the largest (`top`) or the smallest (`bottom`) magnitudes.
         scope: one threshold over the whole vector (`global`) or one a tensor.
+        groups: λ by group of tensors, in place of `source_weight` and `target_weight`.
     """
 
     source_weight: FiniteFloat | None = None
@@ -33,11 +58,14 @@ class Parameters(Part):
     density: float | None = Field(default=None, gt=0, le=1)
     select: Literal["top", "bottom"] | None = None
     scope: Literal["global", "tensor"] | None = None
+    groups: Groups | None = None
 
     @property
     def dense(self) -> "Parameters":
         """The same λ on whole vectors."""
-        return Parameters(source_weight=self.source_weight, target_weight=self.target_weight)
+        return Parameters(
+            source_weight=self.source_weight, target_weight=self.target_weight, groups=self.groups
+        )
 
     @property
     def weight(self) -> float | None:

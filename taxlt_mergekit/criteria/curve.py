@@ -31,7 +31,9 @@ def mean_curve(curves: Sequence[Curve]) -> Curve:
 
 def sizes(point: Parameters) -> list[float]:
     """The factors that a point has, without their signs."""
-    return [abs(weight) for weight in (point.source_weight, point.target_weight) if weight is not None]
+    groups = point.groups.by_name.values() if point.groups else ()
+    weights = (point.source_weight, point.target_weight, *groups)
+    return [abs(weight) for weight in weights if weight is not None]
 
 
 def predicted(probabilities: NDArray[np.float64]) -> NDArray[np.int64]:

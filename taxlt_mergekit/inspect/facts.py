@@ -2,7 +2,6 @@
 
 import math
 import operator
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,9 +9,9 @@ import torch
 from torch import Tensor
 
 from taxlt_mergekit.merge.arithmetic import chunks, work_dtype
+from taxlt_mergekit.merge.layers import layer_of
 
 OUTSIDE = "outside the layers"
-_LAYER = re.compile(r"(.*?)\.(\d+)\.(.*)")
 _ROWS = 1 << 13  # of an embedding, at a time
 
 
@@ -127,13 +126,13 @@ def by_layer(names: Iterable[str]) -> dict[str, tuple[str, str]]:
 
     Layers are called by their number; by their stack's name too where a model has several stacks.
     """
-    matches = {name: _LAYER.fullmatch(name) for name in names}
-    stacks = {match[1] for match in matches.values() if match}
+    layers = {name: layer_of(name) for name in names}
+    stacks = {layer[0] for layer in layers.values() if layer}
     places = {}
-    for name, match in matches.items():
-        kind = match[3] if match else ".".join(name.split(".")[-2:])
-        stack = "" if match is None or len(stacks) == 1 else f"{match[1]} "
-        layer = f"{stack}layer {match[2]}" if match else OUTSIDE
+    for name, found in layers.items():
+        kind = found[2] if found else ".".join(name.split(".")[-2:])
+        stack = "" if found is None or len(stacks) == 1 else f"{found[0]} "
+        layer = f"{stack}layer {found[1]}" if found else OUTSIDE
         places[name] = layer, kind.removesuffix(".weight")
     return places
 

@@ -65,16 +65,22 @@ TABLE_NAMES: dict[str, str] = {
 }
 # Another merge method: `xlt_ties_plus_tgt`; of task models alone, `xlt_linear_model`.
 _OTHER_METHOD = re.compile(rf"xlt_(.+?)_({'|'.join(sorted((*VARIANTS, MODEL), key=len, reverse=True))})")
+# λ was searched by group of tensors, and what chose where that is said.
+_PER_GROUP = re.compile(r"(.+)_per_group(?:_(.+))?")
 _RECIPE_STEM = re.compile(rf"(?:(.+?)_)?({'|'.join(sorted(VARIANTS, key=len, reverse=True))})")
 
 
 def name_of(key: str) -> str:
     """What the paper's text calls a variant, or MODEL; any other name as it is."""
+    if match := _PER_GROUP.fullmatch(key):
+        return f"{name_of(match[1])} per group"
     return NAMES.get(key, key)
 
 
 def table_name_of(key: str) -> str:
     """What the paper's tables call a row; `TIES, +TGT` for another method; any other name as it is."""
+    if match := _PER_GROUP.fullmatch(key):
+        return f"{table_name_of(match[1])}, λ per group{f' by {match[2]}' * bool(match[2])}"
     if key in TABLE_NAMES or not (match := _OTHER_METHOD.fullmatch(key)):
         return TABLE_NAMES.get(key, key)
     return f"{match[1].replace('_', ' ').upper()}, {NAMES[match[2]]}"
@@ -82,7 +88,19 @@ def table_name_of(key: str) -> str:
 
 def is_of_another_method(key: str) -> bool:
     """Whether a key is of a merge method that the paper does not have."""
-    return key not in TABLE_NAMES and _OTHER_METHOD.fullmatch(key) is not None
+    match = _PER_GROUP.fullmatch(key)
+    plain = match[1] if match else key
+    return plain not in TABLE_NAMES and _OTHER_METHOD.fullmatch(plain) is not None
+
+
+def per_group(key: str, criterion: str | None = None) -> str:
+    """The key of a variant whose λ are searched by group of tensors, or were, by this criterion."""
+    return f"{key}_per_group{f'_{criterion}' if criterion else ''}"
+
+
+def is_per_group(key: str) -> bool:
+    """Whether a key is one of `per_group`."""
+    return _PER_GROUP.fullmatch(key) is not None
 
 
 def variant_of(merge_method: str, roles: Collection[str]) -> str | None:

@@ -107,14 +107,15 @@ def command(
         resamples=resamples,
         seed=seed,
     )
-    everything = studies(found.cells)
+    choices = choices_below(paths)
+    everything = studies(found.cells, choices)
     there = all_variants(everything)
     for name in baselines:
         if name not in (MODEL, *there):
             raise UserError(
                 f"--baseline {name}: no such variant in {_named(paths)}, which has {', '.join(there)}"
             )
-    blocks = build(everything, found.parts, found.notes, options, choices_below(paths))
+    blocks = build(everything, found.parts, found.notes, options, choices)
     click.echo(page(blocks))
     first = paths[0] if paths[0].is_dir() else paths[0].parent
     folder = output or first / "report"

@@ -1,6 +1,6 @@
 """What each way of choosing λ costs: its score beside the best point's of the same grid, in points."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -11,12 +11,16 @@ from taxlt_mergekit.cells.selection import canonical, column_of
 from taxlt_mergekit.cells.store import Parameters
 from taxlt_mergekit.criteria.names import NAMES
 from taxlt_mergekit.paper.catalog import Split, hub_id
-from taxlt_mergekit.paper.variants import MODEL, table_name_of
+from taxlt_mergekit.paper.variants import MODEL, is_per_group, per_group, table_name_of
 from taxlt_mergekit.report.study import Options, Study
 from taxlt_mergekit.report.tables import Block, Difference, Heading, Item, Number, Table, bullets
 from taxlt_mergekit.report.wording import SPLITS, code_label, slug, weight_label
 
 FIXED = (0.8, 0.9, 1.0)
+PER_GROUP = ", per group"  # after the criterion's name, where it searched λ by group of tensors
+
+# Language and seed.
+Place = tuple[str, int | None]
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Regret:
 
     @property
     def loss(self) -> float:
-        """Points between the grid's best score and this one."""
+        """Points between the grid's best score and this one; of λ by group it may be below 0."""
         return 100 * (self.oracle - self.score)
 
 
@@ -47,23 +51,17 @@ def regrets(study: Study, variant: str, split: Split, choices: Iterable[Choice])
     """Every criterion's, MODEL's and those of fixed factors, wherever the whole grid was scored.
 
     Args:
-        choices: of any studies; those of this one count whose every point has a score.
+        choices: of any studies; those of this one count whose every point has a score. Of λ by group the
+            chosen one needs a score; it is set beside the same grid of single λ.
     """
-    scores: dict[tuple[str, int | None], dict[Parameters, float]] = {}
-    model: dict[tuple[str, int | None], float] = {}
-    for cell in study.cells:
-        if cell.split == split and study.metric in cell.metrics:
-            place = (column_of(cell), cell.seed)
-            if cell.variant == MODEL:
-                model[place] = cell.metrics[study.metric]
-            elif cell.variant == variant:
-                scores.setdefault(place, {})[cell.parameters] = cell.metrics[study.metric]
+    scores = _scores(study, variant, split)
+    model = {place: score for place, row in _scores(study, MODEL, split).items() for score in row.values()}
+    of_study = [c for c in choices if (hub_id(c.model) or c.model) == study.model]
     found: list[Regret] = []
-    seen: set[tuple[str, int | None]] = set()
-    for choice in choices:
-        place = (choice.language or "", choice.seed)
-        place = place if place in scores else _by_recipe(study, choice) or place
-        if (hub_id(choice.model) or choice.model) != study.model or choice.variant != variant:
+    oracles: dict[Place, tuple[Parameters, float]] = {}
+    for choice in of_study:
+        place = _place(study, choice, scores)
+        if choice.variant != variant:
             continue
         grid = {
             point: scores[place][point]
@@ -74,17 +72,39 @@ def regrets(study: Study, variant: str, split: Split, choices: Iterable[Choice])
             continue
         best = max(grid, key=lambda point: grid[point])
         named: dict[str, Parameters | None] = {choice.criterion: canonical(choice.parameters)}
-        if place not in seen:
-            seen.add(place)
+        if place not in oracles:
+            oracles[place] = best, grid[best]
             named |= {"MODEL": None} if place in model else {}
             named |= {f"λ {at.weight:g}": at for at in grid if at.weight in FIXED and at.density is None}
         for name, chosen in named.items():
             score = model[place] if chosen is None else grid[chosen]
             found.append(Regret(name, *place, chosen, score, best, grid[best], model.get(place)))
+    for choice in of_study:
+        if choice.variant != per_group(variant):
+            continue
+        grouped = _scores(study, per_group(variant, choice.criterion), split)
+        place = _place(study, choice, grouped)
+        for score in grouped.get(place, {}).values() if place in oracles else ():  # where its search ended
+            point, name = canonical(choice.parameters), choice.criterion + PER_GROUP
+            found.append(Regret(name, *place, point, score, *oracles[place], model.get(place)))
     return found
 
 
-def _by_recipe(study: Study, choice: Choice) -> tuple[str, int | None] | None:
+def _scores(study: Study, variant: str, split: Split) -> dict[Place, dict[Parameters, float]]:
+    scores: dict[Place, dict[Parameters, float]] = {}
+    for cell in study.cells:
+        if (cell.variant, cell.split) == (variant, split) and study.metric in cell.metrics:
+            place = (column_of(cell), cell.seed)
+            scores.setdefault(place, {})[cell.parameters] = cell.metrics[study.metric]
+    return scores
+
+
+def _place(study: Study, choice: Choice, scores: Mapping[Place, object]) -> Place:
+    place = (choice.language or "", choice.seed)
+    return place if place in scores else _by_recipe(study, choice) or place
+
+
+def _by_recipe(study: Study, choice: Choice) -> Place | None:
     """The place of a choice whose language has no name: that of its recipe's cells, where it is one."""
     columns = {column_of(cell) for cell in study.cells if cell.recipe == choice.recipe}
     return (columns.pop(), choice.seed) if len(columns) == 1 else None
@@ -94,7 +114,7 @@ def by_criterion(study: Study, choices: Sequence[Choice], options: Options) -> l
     """For each variant a table of means, and one of every language and seed."""
     blocks: list[Block] = []
     for variant in study.variants:
-        if variant == MODEL:
+        if variant == MODEL or is_per_group(variant):
             continue
         splits: tuple[Split, ...] = (options.split,) if options.split else ("test", "dev")
         split, found = next(
@@ -156,6 +176,11 @@ def _tables(
         )
     if set(by_name) & {*NAMES}:
         notes.append("`labels` alone reads labels of the language that is chosen for.")
+    if any(name.endswith(PER_GROUP) for name in by_name):
+        notes.append(
+            "Per group: λ of embeddings and of layers in thirds, searched from the same criterion's single λ "
+            "on; beside the grid's best single λ, so that a loss below 0 is a gain over all of them."
+        )
     detail = ("Chosen by", "Language", "Seed", "λ", "Score", "Best λ", "Best", "Loss", "MODEL")
     return [
         Heading(3, f"{study.title}, {table_name_of(variant)}: what choosing λ costs, {SPLITS[split]}"),

@@ -1,9 +1,10 @@
 """The cells of one θ₀ and benchmark as grids of average scores."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from taxlt_mergekit.cells.choices import Choice
 from taxlt_mergekit.cells.selection import (
     Grid,
     best_parameters,
@@ -15,8 +16,8 @@ from taxlt_mergekit.cells.selection import (
 )
 from taxlt_mergekit.cells.store import Cell, Parameters
 from taxlt_mergekit.paper import catalog
-from taxlt_mergekit.paper.catalog import Split, size_of
-from taxlt_mergekit.paper.variants import MODEL, TABLE_NAMES, is_of_another_method
+from taxlt_mergekit.paper.catalog import Split, hub_id, size_of
+from taxlt_mergekit.paper.variants import MODEL, TABLE_NAMES, is_of_another_method, is_per_group
 from taxlt_mergekit.report.wording import METRICS, slug
 
 
@@ -166,10 +167,14 @@ def dense_part(variant: str) -> bool | None:
     return None if is_of_another_method(variant) else False
 
 
-def studies(cells: Iterable[Cell]) -> list[Study]:
-    """Cells by θ₀ and benchmark, in the catalog's order."""
+def studies(cells: Iterable[Cell], choices: Iterable[Choice] = ()) -> list[Study]:
+    """Cells by θ₀ and benchmark, in the catalog's order.
+
+    Args:
+        choices: of searches of λ by group, whose other trials are left out.
+    """
     groups: dict[tuple[str, str | None, str], list[Cell]] = {}
-    for cell in cells:
+    for cell in _at_choices(cells, choices):
         plain = cell.model_copy(update={"parameters": canonical(cell.parameters)})
         groups.setdefault((cell.model, cell.benchmark, metric_of(cell)), []).append(plain)
     models = [entry.id for entry in catalog.load().models.values()]
@@ -186,6 +191,26 @@ def studies(cells: Iterable[Cell]) -> list[Study]:
         )
 
     return [Study(*key, tuple(groups[key])) for key in sorted(groups, key=order)]
+
+
+def _at_choices(cells: Iterable[Cell], choices: Iterable[Choice]) -> Iterator[Cell]:
+    """Cells of searches where each ended alone, without their λ, which differ by seed, by what chose."""
+    ends = {
+        (hub_id(c.model) or c.model, c.recipe, c.variant, c.seed, c.criterion): canonical(c.parameters)
+        for c in choices
+        if is_per_group(c.variant)
+    }
+    criteria: dict[tuple, list[str]] = {}
+    for (*search, criterion), point in ends.items():
+        criteria.setdefault((*search, point), []).append(criterion)
+    for cell in cells:
+        if not is_per_group(cell.variant):
+            yield cell
+            continue
+        place = (cell.model, cell.recipe, cell.variant, cell.seed, canonical(cell.parameters))
+        for criterion in criteria.get(place, ()):
+            update = {"variant": f"{cell.variant}_{criterion}", "parameters": Parameters()}
+            yield cell.model_copy(update=update)
 
 
 def ordered(variants: Iterable[str]) -> list[str]:

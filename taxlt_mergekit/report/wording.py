@@ -12,9 +12,11 @@ SPLITS: dict[Split, str] = {"dev": "validation", "test": "test"}
 
 
 def weight_label(parameters: Parameters) -> str:
-    """λ for a reader: one number, or both where they differ; the density where it is not dense."""
+    """λ for a reader: one number, or all where they differ; the density where it is not dense."""
     source, target = parameters.source_weight, parameters.target_weight
-    if source is not None and target is not None and source != target:
+    if parameters.groups is not None:
+        text = parameters.groups.text
+    elif source is not None and target is not None and source != target:
         text = f"source {source:g}, target {target:g}"
     else:
         weight = target if source is None else source
@@ -33,10 +35,15 @@ def weight_labels(settings: Iterable[Parameters]) -> str:
 
 
 def by_weight(parameters: Parameters) -> tuple:
-    """Sort key: λ of the target, λ of the source, density."""
+    """Sort key: λ of the target, λ of the source, density; λ by group last."""
     numbers = (parameters.target_weight, parameters.source_weight, parameters.density)
     names = (parameters.select, parameters.scope)
-    return (*(-1.0 if number is None else number for number in numbers), *(name or "" for name in names))
+    groups = parameters.groups.by_name.values() if parameters.groups else ()
+    return (
+        *(-1.0 if number is None else number for number in numbers),
+        *(name or "" for name in names),
+        *groups,
+    )
 
 
 def holes(scores: Grid, full: Grid) -> list[str]:

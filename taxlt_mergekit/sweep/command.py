@@ -18,7 +18,7 @@ from taxlt_mergekit.paper.variants import MODEL
 from taxlt_mergekit.process import imports_stay
 from taxlt_mergekit.sweep.points import FACTORS
 from taxlt_mergekit.sweep.reproduce import EXPERIMENTS, carry_out, plan, show
-from taxlt_mergekit.sweep.request import Request, check_flags, check_recipes
+from taxlt_mergekit.sweep.request import TRIALS, Request, check_flags, check_recipes
 
 if TYPE_CHECKING:  # they import torch and the hosts, which takes seconds
     from taxlt_mergekit.sweep.choosing.text import Text
@@ -70,6 +70,16 @@ BEST, TRIAL = "best", "trial"
     help="Documents without labels, one a line, pairs with a tab between, for balance and agreement; "
     "{language} stands for the recipe's language. At most 400 are read. Without it the tasks' documents "
     "are, but not their labels.",
+)
+@click.option(
+    "--per-group",
+    is_flag=True,
+    help="After the grid, search λ apart for embeddings and for lower, middle and upper layers among the "
+    "values of --weight, from the chosen λ on; best/ gets NAME.per_group.yml too. Needs "
+    "pip install 'taxlt-mergekit[search]'.",
+)
+@click.option(
+    "--trials", type=click.IntRange(min=2), help=f"Points that --per-group tries. [default: {TRIALS}]"
 )
 @click.option("--test", is_flag=True, help="Score MODEL and the chosen points on the test tasks, once.")
 @click.option("--batch-size", "--batch_size", default="32", show_default=True, help="A number, or auto.")
@@ -140,6 +150,7 @@ def _sweep(asked: Request) -> None:
     from taxlt_mergekit.sweep.jobs import Job, name_of_sweep, search_jobs, test_jobs
     from taxlt_mergekit.sweep.points import own_parameters
     from taxlt_mergekit.sweep.recipe import read_recipe
+    from taxlt_mergekit.sweep.search.by_group import prepare_search
 
     recipes = [read_recipe(path, asked.tasks, asked.test_tasks) for path in asked.recipes]
     check_recipes(recipes, asked)
@@ -151,8 +162,11 @@ def _sweep(asked: Request) -> None:
     search = list(search_jobs(recipes, asked.points, texts, asked.compares and not texts))
     later = [Job(recipe, (), recipe.test_tasks) for recipe in recipes if asked.test]
     check_jobs([*search, *later], run)
+    by_group = prepare_search(recipes, asked, run, texts) if asked.trials else None
 
-    keep = _Keeper(asked.output, name_of_sweep(search, asked.limit, asked.seed), recipes, search)
+    count = sum(job.size for job in search) + (by_group.size if by_group else 0)
+    name = name_of_sweep(search, asked.limit, asked.seed, asked.trials)
+    keep = _Keeper(asked.output, name, recipes, count)
     found = _run("Validation", search, run, done, asked, keep)
     cells = [kept for kept in found if isinstance(kept, Cell)]
     unlabelled = [kept for kept in found if isinstance(kept, Unlabelled)]
@@ -169,6 +183,13 @@ def _sweep(asked: Request) -> None:
             recipe.path: own_parameters(recipe, comparison.points(asked.criterion)[recipe.path])
             for recipe in recipes
         }
+    swept = recipes
+    if by_group:
+        found += _follow("Groups", by_group.size, by_group.trials(chosen, done), keep)
+        cells = [kept for kept in found if isinstance(kept, Cell)]
+        best, choices = by_group.chosen()
+        append_choices(asked.output, choices)
+        recipes, chosen = [*recipes, *by_group.recipes], chosen | best
     jobs = list(test_jobs(recipes, chosen)) if asked.test else []
     tested = [kept for kept in _run("Test", jobs, run, done, asked, keep) if isinstance(kept, Cell)]
     is_trial = any(cell.is_part for cell in cells) or bool(asked.limit and texts)
@@ -178,7 +199,7 @@ def _sweep(asked: Request) -> None:
             write_chosen(recipe, chosen[recipe.path], place, _how(recipe, recipes, chosen, asked, cells))
     summarise(recipes, chosen, cells, tested, asked.criterion)
     if comparison is not None:
-        show_criteria(recipes, comparison, asked.criterion)
+        show_criteria(swept, comparison, asked.criterion)
     keep.conclude([*found, *tested])
     _conclude([*found, *tested], len(chosen), asked.output, place)
 
@@ -203,8 +224,9 @@ def _how(
     cells: Sequence[Cell],
 ) -> str:
     """What a chosen recipe says of itself: on which data, and over which languages, it was chosen."""
+    by_group = f"; λ by group, the best of {asked.trials} trials" * bool(recipe.groups)
     if asked.criterion != LABELS:
-        return f"chosen by taxlt sweep by {asked.criterion} ({SUMMARIES[asked.criterion]})"
+        return f"chosen by taxlt sweep by {asked.criterion} ({SUMMARIES[asked.criterion]}){by_group}"
     together = [recipe] if asked.per_language else [r for r in recipes if r.group == recipe.group]
     paths = {r.path for r in together if r.path in chosen}
     columns = dict.fromkeys(
@@ -214,16 +236,15 @@ def _how(
     part = next((cell.coverage.text for cell in cells if cell.is_part and cell.coverage), None)
     return (
         f"chosen by taxlt sweep on validation data, on average over {', '.join(inside)}"
-        f"{f'; a trial, on {part} only' if part else ''}"
+        f"{f'; a trial, on {part} only' if part else ''}{by_group}"
     )
 
 
 class _Keeper:
     """Writes new cells down; until all are there, a file beside them says that they are not."""
 
-    def __init__(self, output: Path, name: str, recipes: "Sequence[Recipe]", search: "Sequence[Job]"):
-        self._output, self._name = output, name
-        self._cells = sum(job.size for job in search)
+    def __init__(self, output: Path, name: str, recipes: "Sequence[Recipe]", cells: int):
+        self._output, self._name, self._cells = output, name, cells
         self._recipes = [Path(recipe.path).name for recipe in recipes]
         self._marked: Path | None = None
 
@@ -250,11 +271,17 @@ def _run(
     keep: _Keeper,
 ) -> "list[Kept]":
     """Run jobs, keep each new cell and show it; returns all that is kept of them, old and new."""
+    size = sum(job.size for job in jobs)
+    return _follow(title, size, _scored(jobs, run, done, asked.ray), keep)
+
+
+def _follow(title: str, size: int, scored: "Iterator[tuple[Kept, bool]]", keep: _Keeper) -> "list[Kept]":
+    """Keep and show what comes; returns all of it, old and new."""
     from taxlt_mergekit.sweep.console import progress
 
     cells: list[Kept] = []
-    with progress(title, sum(job.size for job in jobs)) as show_cell:
-        for cell, is_new in _scored(jobs, run, done, asked.ray):
+    with progress(title, size) as show_cell:
+        for cell, is_new in scored:
             cells.append(cell)
             if is_new:
                 keep.add(cell)

@@ -140,7 +140,9 @@ def _percent(score: float | None) -> str:
 def words(point: Parameters) -> str:
     """A point in words: `λ 0.5 density 0.2 top global`."""
     parts = []
-    if point.source_weight is not None and point.source_weight == point.target_weight:
+    if point.groups is not None:
+        parts.append(f"λ {point.groups.text}")
+    elif point.source_weight is not None and point.source_weight == point.target_weight:
         parts.append(f"λ {point.source_weight:g}")
     else:
         parts += [f"λ_s {point.source_weight:g}"] if point.source_weight is not None else []

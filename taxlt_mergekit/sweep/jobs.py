@@ -59,13 +59,18 @@ def test_jobs(recipes: Iterable[Recipe], chosen: Mapping[str, Parameters]) -> It
             yield Job(recipe, (chosen[recipe.path],), recipe.test_tasks)
 
 
-def name_of_sweep(search: Iterable[Job], limit: int | None, seed: int | None) -> str:
-    """The same for sweeps of the same cells, another for others: eight hexadecimal digits."""
+def name_of_sweep(search: Iterable[Job], limit: int | None, seed: int | None, trials: int = 0) -> str:
+    """The same for sweeps of the same cells, another for others: eight hexadecimal digits.
+
+    Args:
+        trials: how many points a search tries after the grid.
+    """
     parts = sorted(
         (job.recipe.path, repr(job.points), job.tasks, *([job.text.name] if job.text else []))
         for job in search
     )
-    return hashlib.sha256(repr((parts, limit, seed)).encode()).hexdigest()[:8]
+    whole = (parts, limit, seed, *([trials] if trials else []))
+    return hashlib.sha256(repr(whole).encode()).hexdigest()[:8]
 
 
 def _model_job(recipe: Recipe, tasks: Sequence[str], seen: set[tuple]) -> Iterator[Job]:

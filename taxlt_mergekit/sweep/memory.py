@@ -17,6 +17,7 @@ from taxlt_mergekit.cells.store import Parameters
 from taxlt_mergekit.errors import UserError, translated
 from taxlt_mergekit.merge.checkpoint import Skeleton
 from taxlt_mergekit.merge.cutoffs import tensor_cutoff
+from taxlt_mergekit.merge.layers import groups_of
 from taxlt_mergekit.merge.plan import VectorPlanner, find_global_cutoffs, loads
 from taxlt_mergekit.merge.run import prepare
 from taxlt_mergekit.sparsity import Cutoff
@@ -49,6 +50,12 @@ class MemoryMerge:
         self._targets: dict[str, Tensor] = {}
         self._cutoffs: dict[tuple, dict[str, Cutoff]] = {}
         self._finite: set[str] = set()  # tensors whose inputs were merged once
+        self._groups = groups_of(self.names)
+
+    @property
+    def names(self) -> list[str]:
+        """The tensors that are merged, as the output calls them."""
+        return [name for name, _ in self._planned]
 
     @property
     def languages(self) -> dict[ModelReference, str]:
@@ -113,6 +120,8 @@ class MemoryMerge:
             if model not in inputs:  # a head that several task models have
                 continue
             weight = point.source_weight if role == "source" else point.target_weight
+            if point.groups is not None:
+                weight = point.groups.by_name[self._groups[name]]
             inputs[model] |= {} if weight is None else {"weight": weight}
             inputs[model] |= {} if point.density is None else {"density": point.density}
         shared = dict(task.parameters.items()) | {"record": None, "known_finite": name in self._finite}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from taxlt_mergekit.cells.store import Parameters
+from taxlt_mergekit.cells.store import Groups, Parameters
 from taxlt_mergekit.errors import UserError
 
 if TYPE_CHECKING:  # it imports mergekit, which takes seconds
@@ -99,9 +99,14 @@ def own_parameters(recipe: "Recipe", point: Parameters) -> Parameters:
     own = recipe.parameters
     density = own.density if point.density is None else point.density
     sparse = density is not None and density < 1
+    source, target = point.source_weight, point.target_weight
+    if point.groups is None:
+        source = own.source_weight if source is None else source
+        target = own.target_weight if target is None else target
     return Parameters(
-        source_weight=own.source_weight if point.source_weight is None else point.source_weight,
-        target_weight=own.target_weight if point.target_weight is None else point.target_weight,
+        source_weight=source,
+        target_weight=target,
+        groups=point.groups,
         density=density,
         select=(point.select or own.select) if sparse else None,
         scope=(point.scope or own.scope) if sparse else None,
@@ -117,7 +122,9 @@ def at_point(recipe: "Recipe", point: Parameters) -> dict[str, Any]:
         role = settings.get("role", shared.get("role"))
         if role in ("source", "target"):
             weight = point.source_weight if role == "source" else point.target_weight
-            if weight is not None:
+            if point.groups is not None:
+                settings["weight"] = _filtered(point.groups, recipe.groups)
+            elif weight is not None:
                 settings["weight"] = weight
             if point.density is not None:
                 settings.pop("density", None)
@@ -126,3 +133,12 @@ def at_point(recipe: "Recipe", point: Parameters) -> dict[str, Any]:
     if point.select is not None and point.density is not None and point.density < 1:
         document["parameters"] = shared | {"select": point.select, "scope": point.scope}
     return document
+
+
+def _filtered(groups: Groups, filters: Sequence[tuple[str | None, str]]) -> list[dict[str, Any]]:
+    """A recipe's conditional `weight`."""
+    by_name = groups.by_name
+    return [
+        {"value": by_name[group]} if filter_ is None else {"filter": filter_, "value": by_name[group]}
+        for filter_, group in filters
+    ]

@@ -28,6 +28,7 @@ class Recipe:
         tasks: validation tasks.
         test_tasks: the same languages' test tasks.
         roles: roles of its language vectors.
+        groups: filters and the groups of tensors that they find, where λ is searched by group.
     """
 
     path: str
@@ -39,6 +40,7 @@ class Recipe:
     tasks: tuple[str, ...]
     test_tasks: tuple[str, ...]
     roles: frozenset[str]
+    groups: tuple[tuple[str | None, str], ...] = ()
 
     @property
     def varied(self) -> frozenset[str]:
@@ -50,6 +52,11 @@ class Recipe:
     def models(self) -> list[ModelReference]:
         """Its models in their order, without θ₀."""
         return [entry.model for entry in self.config.models or []]
+
+    @property
+    def inputs(self) -> set[ModelReference | None]:
+        """All that it reads, θ₀ included where it names one."""
+        return {self.config.base_model, *self.models}
 
     @property
     def start(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taxlt_mergekit.cells.store import Parameters
-from taxlt_mergekit.criteria.names import LABELS, OTHERS
+from taxlt_mergekit.criteria.names import BALANCE, LABELS, OTHERS
 from taxlt_mergekit.errors import UserError
 from taxlt_mergekit.sweep.points import FACTORS, grid_points, parse_values
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:  # it imports mergekit, which takes seconds
 
 # Flags whose values make the grid.
 _VARIED = ("weight", "source_weight", "target_weight", "density")
+
+# Points that `--per-group` tries where `--trials` does not say.
+TRIALS = 40
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Request:
         ray: address of a Ray cluster, or None.
         select_by: name of a criterion; None where none was named, which means `labels`.
         text: file of documents without labels; `{language}` stands for a recipe's language.
+        trials: how many points are tried of λ by group of tensors; 0 where it is not searched.
     """
 
     recipes: tuple[Path, ...]
@@ -47,6 +51,7 @@ class Request:
     ray: str | None
     select_by: str | None
     text: str | None
+    trials: int
 
     @property
     def criterion(self) -> str:
@@ -56,7 +61,7 @@ class Request:
     @property
     def compares(self) -> bool:
         """Whether criteria that read no labels are computed."""
-        return bool(self.text) or self.select_by is not None
+        return bool(self.text) or self.select_by is not None or self.trials > 0
 
     @property
     def without_labels(self) -> bool:
@@ -92,10 +97,7 @@ def check_flags(
         raise UserError(
             "--weight sets source and target together; give it or --source-weight/--target-weight"
         )
-    values = {
-        name: parse_values(text, f"--{name.replace('_', '-')}")
-        for name, text in (grid or {"weight": FACTORS}).items()
-    }
+    values = {name: parse_values(text, _flag(name)) for name, text in (grid or {"weight": FACTORS}).items()}
     for share in values.get("density", []):
         if not 0 < share <= 1:
             raise UserError(
@@ -103,6 +105,11 @@ def check_flags(
             )
     if (selects or scope) and "density" not in values:
         raise UserError("--select and --scope say which entries a density keeps; give --density too")
+    per_group, trials = flags.pop("per_group"), flags.pop("trials")
+    if per_group:
+        _check_per_group(values, **flags)
+    elif trials is not None:
+        raise UserError("--trials goes with --per-group")
     if not (batch_size == "auto" or (batch_size.isdecimal() and int(batch_size) > 0)):
         raise UserError(f"--batch-size {batch_size}: a number above 0, or auto")
     return Request(
@@ -112,8 +119,31 @@ def check_flags(
         scope=scope,
         per_language=flags.pop("select_per") == "language",
         batch_size=int(batch_size) if batch_size.isdecimal() else batch_size,
+        trials=(trials or TRIALS) if per_group else 0,
         **flags,
     )
+
+
+def _check_per_group(
+    values: Mapping[str, list[float]], select_by: str | None, ray: str | None, **_others: Any
+) -> None:
+    """Refuse what does not go with a search of λ by group.
+
+    Raises:
+        UserError: names the flag.
+    """
+    for name in values.keys() - {"weight"}:
+        raise UserError(f"--per-group varies λ of all language vectors together; leave out {_flag(name)}")
+    if len(set(values["weight"])) < 2:
+        raise UserError("--per-group takes λ from the values of --weight; give at least two")
+    if select_by not in (None, LABELS, BALANCE):
+        raise UserError(f"--per-group: searches by {LABELS} or {BALANCE}, not --select-by {select_by}")
+    if ray is not None:
+        raise UserError("--per-group: a trial waits for the one before it; leave out --ray")
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def check_recipes(recipes: Iterable["Recipe"], asked: Request) -> None:

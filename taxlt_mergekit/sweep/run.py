@@ -85,44 +85,90 @@ def check_jobs(jobs: Iterable[Job], run: Run) -> None:
         _open(recipe, {}, run)
 
 
-def run_jobs(jobs: Iterable[Job], run: Run, done: dict[str, Kept]) -> Iterator[tuple[Kept, bool]]:
+class Opened:
+    """What jobs have open: checkpoints, plans of recipes and the loaded model, which take seconds to get."""
+
+    def __init__(self, jobs: Iterable[Job]):
+        """
+        Args:
+            jobs: all that will be run; their tasks are loaded together.
+        """
+        self._tensors: TensorCache = {}
+        self._contents: dict[ModelReference, str] = {}
+        self._merges: dict[str, MemoryMerge] = {}
+        self._scorer: Scorer | None = None
+        self._loaded: tuple[str, ...] | None = None
+        self._tasks: dict[tuple[str, ...], set[str]] = {}
+        for job in jobs:
+            self._tasks.setdefault(job.recipe.start, set()).update(job.tasks)
+
+    def merge(self, recipe: Recipe, run: Run) -> MemoryMerge:
+        """The recipe's plan; its checkpoints' contents are known then."""
+        if recipe.path not in self._merges:
+            merge = self._merges[recipe.path] = _open(recipe, self._tensors, run)
+            for model in merge.cast.models:
+                if model not in self._contents:
+                    with translated(f"{model}: cannot be read"):
+                        self._contents[model] = fingerprint(model, run.options)
+        return self._merges[recipe.path]
+
+    def keys(self, job: Job, run: Run) -> Keys:
+        """The content hash of every cell of a job."""
+        return _keys(job, self.merge(job.recipe, run), self._contents, run)
+
+    def scorer(self, recipe: Recipe, run: Run) -> Scorer:
+        """The recipe's task model, attached to its plan."""
+        merge = self.merge(recipe, run)
+        if self._loaded != recipe.start or self._scorer is None:
+            self._scorer = None  # so that two models are never in memory
+            self._scorer = _scorer(recipe, merge, sorted(self._tasks[recipe.start]), run)
+            self._loaded = recipe.start
+        merge.attach(self._scorer.model)
+        return self._scorer
+
+    def close(self, recipe: Recipe, still_needed: set[ModelReference]) -> None:
+        """Let go of a recipe, and of the checkpoints that no later one names."""
+        self._merges.pop(recipe.path).close(still_needed)
+
+
+def run_jobs(
+    jobs: Iterable[Job], run: Run, done: dict[str, Kept], opened: Opened | None = None
+) -> Iterator[tuple[Kept, bool]]:
     """Score every cell of some jobs, and predict what has no labels.
 
     Args:
         jobs: jobs of recipes with the same θ₀ and task model share tensors and the loaded model.
         done: what is finished, by key; it is not run again, and what is new is added.
+        opened: what is open, and stays so for the next jobs; else all is closed as soon as it can be.
 
     Yields:
         Every cell and prediction as soon as it is there, and whether it is new.
     """
     jobs = sorted(jobs, key=lambda job: (job.recipe.start, job.recipe.path))
-    needed = [{job.recipe.config.base_model, *job.recipe.models} for job in jobs]
-    tensors: TensorCache = {}
-    contents: dict[ModelReference, str] = {}
-    scorer: Scorer | None = None
-    loaded: tuple | None = None
+    needed = [job.recipe.inputs for job in jobs]
+    here = opened or Opened(jobs)
     position = 0
     for _, of_recipe in itertools.groupby(jobs, key=lambda job: job.recipe.path):
         group = list(of_recipe)
         position += len(group)
         recipe = group[0].recipe
-        merge = _open(recipe, tensors, run)
-        for model in merge.cast.models:
-            if model not in contents:
-                with translated(f"{model}: cannot be read"):
-                    contents[model] = fingerprint(model, run.options)
+        merge = here.merge(recipe, run)
         for job in group:
-            keys = _keys(job, merge, contents, run)
-            if not done.keys() >= set(keys.values()):
-                if loaded != recipe.start:
-                    tasks = {t for other in jobs if other.recipe.start == recipe.start for t in other.tasks}
-                    scorer = None  # so that two models are never in memory
-                    scorer, loaded = _scorer(recipe, merge, sorted(tasks), run), recipe.start
-                assert scorer is not None
-                merge.attach(scorer.model)
+            keys = here.keys(job, run)
+            scorer = None if done.keys() >= set(keys.values()) else here.scorer(recipe, run)
             for point in job.points:
                 yield from _run_point(job, point, keys, merge, scorer, run, done)
-        merge.close(set().union(*needed[position:]))
+        if opened is None:
+            here.close(recipe, set().union(*needed[position:]))
+
+
+def tensors_of(recipe: Recipe, run: Run) -> list[str]:
+    """The tensors that a recipe merges, as its output calls them.
+
+    Raises:
+        UserError: what `mergekit-yaml` would refuse.
+    """
+    return _open(recipe, {}, run).names
 
 
 def _open(recipe: Recipe, tensors: TensorCache, run: Run) -> MemoryMerge:

@@ -33,6 +33,7 @@ def test_a_line_is_what_the_documentation_says(tmp_path):
         "density": None,
         "select": None,
         "scope": None,
+        "groups": None,
     }
     assert row["documents"] == {"target": [0, 1, 2], "prediction": [0, 1, 1]}
     assert row["seconds"] == {"merge": None, "evaluate": None}

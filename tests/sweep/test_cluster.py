@@ -6,13 +6,16 @@ import subprocess
 
 import pytest
 
+from taxlt_mergekit.cells.choices import read_choices
+from taxlt_mergekit.cells.unlabelled import read_unlabelled
 from tests.helpers.sweeping import scores, started, sweep, wait_for_lines
 
 
 def test_ray_gives_the_same_also_when_a_worker_is_killed(project):
     pytest.importorskip("ray", reason="needs Ray: pip install 'taxlt-mergekit[ray]'")
     recipes = ["recipes/mad_plus_tgt.yml", "recipes/sun_plus_tgt.yml", "recipes/mad_plus_src_plus_tgt.yml"]
-    arguments = [*recipes, "--weight", "0.05:1.0:0.05", "--batch-size", 8]
+    (project / "words.txt").write_text("".join(f"satu {i} dua tiga\n" for i in range(9)))
+    arguments = [*recipes, "--weight", "0.05:1.0:0.05", "--batch-size", 8, "--text", "words.txt"]
     assert sweep(project, *arguments, "--output", "serial").code == 0
     process = started(project, *arguments, "--output", "ray", "--ray")
     wait_for_lines(project / "ray" / "cells.jsonl", 2)
@@ -21,6 +24,11 @@ def test_ray_gives_the_same_also_when_a_worker_is_killed(project):
     os.kill(workers[0], signal.SIGKILL)
     assert process.wait(timeout=240) == 0
     assert scores(project / "ray") == scores(project / "serial")
+    predicted = [{line.key: line for line in read_unlabelled(project / name)} for name in ("ray", "serial")]
+    assert len(predicted[0]) == 3 * 20 and predicted[0] == predicted[1]
+    for name in ("ray", "serial"):
+        assert len(read_choices(project / name)) >= 3 * 4
+    assert read_choices(project / "ray") == read_choices(project / "serial")
 
 
 def descendants(ancestor: int) -> list[tuple[int, str]]:

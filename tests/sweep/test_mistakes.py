@@ -53,6 +53,20 @@ MISTAKES = {
         ["--weight", "--source-weight"],
     ),
     "source weight without a source": (["recipes/mad_plus_tgt.yml", "--source-weight", "0.5"], ["source"]),
+    "trials of nothing": (["recipes/mad_plus_tgt.yml", "--trials", "9"], ["--trials", "--per-group"]),
+    "groups and densities": (
+        ["recipes/mad_plus_tgt.yml", "--per-group", "--density", "0.2"],
+        ["--per-group", "leave out --density"],
+    ),
+    "groups of one λ": (
+        ["recipes/mad_plus_tgt.yml", "--per-group", "--weight", "0.9"],
+        ["--per-group", "--weight", "at least two"],
+    ),
+    "groups by a criterion of grids": (
+        ["recipes/mad_plus_tgt.yml", "--per-group", "--select-by", "agreement"],
+        ["--per-group", "labels or balance, not --select-by agreement"],
+    ),
+    "groups on Ray": (["recipes/mad_plus_tgt.yml", "--per-group", "--ray"], ["--per-group", "--ray"]),
     "results of another version": (
         ["recipes/mad_plus_tgt.yml", "--output", "other"],
         ["cells.jsonl", "format"],

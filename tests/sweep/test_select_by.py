@@ -12,6 +12,7 @@ from tests.helpers.hosts import forked
 from tests.helpers.sweeping import copy_project, sweep
 
 GRID = ("--weight", "0.3,0.6,0.9", "--select-per", "language", "--batch-size", 8)
+SEARCH = ("--select-by", "balance", "--per-group", "--trials", 3)
 
 
 def chosen(folder):
@@ -21,7 +22,7 @@ def chosen(folder):
 @pytest.fixture(scope="module")
 def swept(project):
     recipes = ("recipes/mad_plus_tgt.yml", "recipes/sun_plus_tgt.yml")
-    done = sweep(project, *recipes, *GRID, "--select-by", "balance", "--output", "by-balance")
+    done = sweep(project, *recipes, *GRID, *SEARCH, "--output", "by-balance")
     assert done.code == 0, done.stderr
     return project, recipes, done
 
@@ -38,17 +39,17 @@ def test_what_is_computed_is_kept_and_shown(swept):
     # One forward pass gives both: the cells' predictions are the log-probabilities' best classes.
     cells = {(c.recipe, c.parameters): c for c in read_cells(out) if c.variant != "model"}
     lines = read_unlabelled(out)
-    assert len(lines) == len(cells) == 6
+    assert len(lines) == len(cells) == 2 * (3 + 3)  # grid and search
     for line in lines:
         documents = cells[line.recipe, line.parameters].documents
         assert [row.index(max(row)) for row in line.log_probabilities] == list(documents.prediction)
     before = (out / "unlabelled.jsonl").read_bytes(), (out / "choices.jsonl").read_bytes()
-    assert sweep(project, *recipes, *GRID, "--select-by", "balance", "--output", "by-balance").code == 0
+    assert sweep(project, *recipes, *GRID, *SEARCH, "--output", "by-balance").code == 0
     assert before == ((out / "unlabelled.jsonl").read_bytes(), (out / "choices.jsonl").read_bytes())
 
 
 def test_hidden_labels_change_no_choice_but_that_of_labels(swept, tmp_path):
-    """One language's labels are all made the same; its choices stay, and `others` of it too."""
+    """One language's labels are all made the same; its choices stay, `others` of it and the search's too."""
     project, recipes, _ = swept
     copy = copy_project(project, tmp_path)
     (file,) = (path for path in (copy / "data").rglob("*") if path.is_file() and hidden(path))
@@ -60,9 +61,14 @@ def test_hidden_labels_change_no_choice_but_that_of_labels(swept, tmp_path):
         lines[number] = line
     assert "".join(lines) != file.read_text()
     file.write_text("".join(lines))
-    done = sweep(copy, *recipes, *GRID, "--select-by", "agreement", "--output", "hidden")
+    done = sweep(copy, *recipes, *GRID, *SEARCH, "--output", "hidden")
     assert done.code == 0, done.stderr
     seen, blind = chosen(project / "by-balance"), chosen(copy / "hidden")
+    by_group = recipes[0].replace(".yml", ".per_group.yml")
+    assert blind[by_group, "balance"] == seen[by_group, "balance"]
+    for name in ("mad_plus_tgt.yml", "mad_plus_tgt.per_group.yml"):
+        best = [folder / "best" / name for folder in (project / "by-balance", copy / "hidden")]
+        assert best[0].read_text() == best[1].read_text()
     for name in ("fixed", "others", "balance", "agreement"):
         assert blind[recipes[0], name] == seen[recipes[0], name], name
     assert blind[recipes[0], "labels"] != seen[recipes[0], "labels"]
