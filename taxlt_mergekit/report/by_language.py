@@ -69,10 +69,10 @@ def by_language(study: Study, options: Options) -> list[Block]:
         blocks.append(_score_table(f"scores_{name}", lines, inside, outside))
     blocks += bullets([*_choices(lines), *_extent(study, inside), *_missing(lines, inside), *notes])
     for variant in options.baselines:
-        table = f"differences_{'' if variant == MODEL else f'{slug(variant)}_'}{name}"
-        for baseline in [line for line in lines if line.variant == variant][
-            :1
-        ]:  # dense, where it is sparse too
+        # Of a variant that is sparse too, the dense row, which comes first.
+        baseline = next((line for line in lines if line.variant == variant), None)
+        if baseline is not None:
+            table = f"differences_{'' if variant == MODEL else f'{slug(variant)}_'}{name}"
             blocks += _differences(study, split, baseline, lines, inside, outside, table, options)
     if options.against_paper:
         blocks += _against_paper(study, split, lines, inside, f"paper_{name}")
