@@ -73,10 +73,10 @@ def started(project: Path, *arguments: object) -> subprocess.Popen:
 
 def wait_for_lines(file: Path, count: int) -> None:
     """Until a file has so many lines; three minutes at most."""
-    for _ in range(3600):
+    for _ in range(9000):
         if file.exists() and file.read_bytes().count(b"\n") >= count:
             return
-        time.sleep(0.05)
+        time.sleep(0.02)
     raise AssertionError(f"{file}: no {count} lines after three minutes")
 
 
