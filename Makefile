@@ -39,7 +39,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(COMPILE)
 	touch $@
 
-# Not after the above: resolving all versions twice takes half a minute.
+# Not after the above, so that versions are resolved once.
 $(VENV)/tested: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(INSTALL) '.[test]'
