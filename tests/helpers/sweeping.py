@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -60,23 +61,56 @@ def sweep(project: Path, *arguments: object) -> Outcome:
     return forked("taxlt", "sweep", *arguments, cwd=project, TAXLT_DATA=str(project / "data"))
 
 
+def _environment(project: Path) -> dict[str, str]:
+    return os.environ | {"TAXLT_DATA": str(project / "data"), "HF_HUB_OFFLINE": "1"}
+
+
 def started(project: Path, *arguments: object) -> subprocess.Popen:
     """A sweep on its way."""
     return subprocess.Popen(
         [sys.executable, "-m", "taxlt_mergekit", "sweep", *map(str, arguments)],
         cwd=project,
-        env=os.environ | {"TAXLT_DATA": str(project / "data"), "HF_HUB_OFFLINE": "1"},
+        env=_environment(project),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
 
 
+_KILLED = """
+import os, signal, sys
+from taxlt_mergekit.cli import main
+from taxlt_mergekit.sweep import command
+
+append, left = command.append_cell, [int(sys.argv.pop(1))]
+
+def append_or_end(*cell):
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left[0] -= 1
+    append(*cell)
+
+command.append_cell = append_or_end
+main(prog_name="taxlt")
+"""
+
+
+def killed_sweep(project: Path, cells: int, *arguments: object) -> None:
+    """A sweep that ends by SIGKILL when it has written so many cells, and has one more to write."""
+    done = subprocess.run(
+        [sys.executable, "-c", _KILLED, str(cells), "sweep", *map(str, arguments)],
+        cwd=project,
+        env=_environment(project),
+        capture_output=True,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+
+
 def wait_for_lines(file: Path, count: int) -> None:
     """Until a file has so many lines; three minutes at most."""
-    for _ in range(9000):
+    for _ in range(3600):
         if file.exists() and file.read_bytes().count(b"\n") >= count:
             return
-        time.sleep(0.02)
+        time.sleep(0.05)
     raise AssertionError(f"{file}: no {count} lines after three minutes")
 
 

@@ -1,7 +1,5 @@
 """`taxlt sweep`: the same scores as mergekit-yaml and lm_eval, and nothing run twice."""
 
-import signal
-
 import yaml
 from safetensors.torch import load_file, save_file
 
@@ -12,10 +10,9 @@ from tests.helpers.sweeping import (
     assert_same_score,
     change_weight,
     copy_project,
+    killed_sweep,
     scores,
-    started,
     sweep,
-    wait_for_lines,
 )
 
 
@@ -52,19 +49,15 @@ def test_cells_agree_with_the_commands_and_nothing_runs_twice(project, command):
 
 
 def test_a_killed_sweep_goes_on_where_it_was(project):
-    arguments = ["recipes/mad_plus_tgt.yml", "--weight", "0.04:1.0:0.04", "--batch-size", "4"]
-    whole = sweep(project, *arguments, "--output", "whole")
-    assert whole.code == 0, whole.stderr
-    process = started(project, *arguments, "--output", "killed")
+    arguments = ["recipes/mad_plus_tgt.yml", "--weight", "0.1:1.0:0.1", "--batch-size", "8", "--output"]
+    assert sweep(project, *arguments, "whole").code == 0
+    killed_sweep(project, 3, *arguments, "killed")
     file = project / "killed" / "cells.jsonl"
-    wait_for_lines(file, 3)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
     assert list(file.parent.glob("unfinished-*.json"))
     kept = file.read_bytes()
-    assert 3 <= kept.count(b"\n") < 26
-    assert sweep(project, *arguments, "--output", "killed").code == 0
-    assert file.read_bytes().startswith(kept[: kept.rfind(b"\n") + 1])
+    assert kept.count(b"\n") == 3
+    assert sweep(project, *arguments, "killed").code == 0
+    assert file.read_bytes().startswith(kept)
     assert scores(project / "killed") == scores(project / "whole")
     assert not list(file.parent.glob("unfinished-*.json"))
 
