@@ -16,14 +16,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
-import pages
+import results
 
 from taxlt_mergekit import markdown
 from taxlt_mergekit.cells.collect import collect
-from taxlt_mergekit.paper.variants import table_name_of
+from taxlt_mergekit.paper.tables import printed_score
+from taxlt_mergekit.paper.variants import NAMES, table_name_of
 from taxlt_mergekit.report.by_language import by_language
 from taxlt_mergekit.report.study import Options, studies
-from taxlt_mergekit.report.tables import Item, Table
+from taxlt_mergekit.report.tables import Item, Number, Table
 
 PAGE = Path(__file__).parents[2] / "docs/results/nusax.md"
 CELLS = Path(__file__).with_name("cells")
@@ -33,9 +34,9 @@ MARKED = re.compile(r"(<!-- (?!end)([\w-]+) -->\n).*?(<!-- end -->)", re.S)
 
 def main() -> None:
     """Write the reports and fill the page."""
-    for group in pages.groups(CELLS):
+    for group in results.groups(CELLS):
         folder = PAGE.with_suffix("") / group
-        words = [*pages.command(group, CELLS), "--output", str(folder)]
+        words = [*results.command(group, CELLS), "--output", str(folder)]
         subprocess.run(
             [sys.executable, "-m", "taxlt_mergekit", *words], check=True, stdout=subprocess.DEVNULL
         )
@@ -50,20 +51,30 @@ def filled(page: str, cells: Path) -> str:
     Raises:
         KeyError: a table that nothing writes.
     """
-    facts = json.loads((cells / pages.FACTS).read_text("utf-8"))
+    facts = json.loads((cells / results.FACTS).read_text("utf-8"))
     found = {
-        "gains": lambda: gains(cells / pages.UNSEEN),
+        "scores": lambda: scores(cells / results.UNSEEN),
+        "gains": lambda: gains(cells / results.UNSEEN),
         "perplexity": lambda: perplexity(facts["perplexity"]),
+        "paper": lambda: paper(cells / results.UNSEEN),
         "time": lambda: time(facts["seconds"]),
     }
     return MARKED.sub(lambda part: f"{part[1]}\n{found[part[2]]()}\n\n{part[3]}", page)
+
+
+def scores(cells: Path) -> str:
+    """Test scores of all rows: the report's own table."""
+    (study,) = studies(collect([cells], {}, None).cells)
+    options = Options(split="test", per_language=True)
+    table = next(block for block in by_language(study, options) if isinstance(block, Table))
+    return markdown.table(table.header, [[_text(item) for item in row] for row in table.rows])
 
 
 def gains(cells: Path) -> str:
     """What +TGT gains over MODEL and over each control, in points, by language and on their mean."""
     (study,) = studies(collect([cells], {}, None).cells)
     rows, header = [], ()
-    for variant in pages.baselines(cells):
+    for variant in results.baselines(cells):
         options = Options(split="test", per_language=True, baselines=(variant,))
         tables = [block for block in by_language(study, options) if isinstance(block, Table)]
         gained = dict(_of_target(next(table for table in tables if table.name.startswith("differences"))))
@@ -83,6 +94,32 @@ def _of_target(table: Table) -> Iterator[tuple[str, Item]]:
 
 def _text(item: Item) -> str:
     return item if isinstance(item, str) else item.text
+
+
+def paper(cells: Path) -> str:
+    """Test scores of the paper's variants, and the paper's own of the same languages (tables 2c and 8b)."""
+    found: dict[tuple[str, str], list[float]] = defaultdict(list)
+    (study,) = studies(collect([cells], {}, None).cells)
+    for cell in study.cells:
+        if cell.split == "test" and cell.language:
+            found[cell.variant, cell.language].append(100 * cell.metrics[study.metric])
+    languages = sorted({language for _, language in found})
+    rows = []
+    for variant in NAMES:
+        ours = [fmean(found[variant, code]) for code in languages if found[variant, code]]
+        if len(ours) < len(languages):
+            continue
+        rows.append([f"{table_name_of(variant)}, here", *_with_mean(ours)])
+        for size in ("base", "large"):
+            there = [printed_score(str(study.benchmark), size, variant, code) for code in languages]
+            printed = [figure.value for figure in there if figure is not None]
+            if len(printed) == len(languages):
+                rows.append([f"{table_name_of(variant)}, the paper's XLM-R {size}", *_with_mean(printed)])
+    return markdown.table(["Method", *(code.upper() for code in languages), "mean"], rows)
+
+
+def _with_mean(values: Sequence[float]) -> Iterator[str]:
+    return (Number(value).text for value in (*values, fmean(values)))
 
 
 def perplexity(found: Mapping[str, Sequence[tuple[int, float]]]) -> str:

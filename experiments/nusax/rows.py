@@ -110,8 +110,7 @@ def _sparse(languages: Languages, seed: int, task: str) -> Iterator[tuple[str, d
 
 
 KINDS: Mapping[str, Kind] = {
-    # The criteria that need no labels are computed beside the labels' choice.
-    "target": Kind(_target, more=("--select-by", "labels")),
+    "target": Kind(_target),
     "other": Kind(_other, f"{CONTROL} another target's vector"),
     "source": Kind(_with_source),
     "seen": Kind(_seen, f"{CONTROL} a seen language's vector"),

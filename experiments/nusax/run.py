@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 
 import click
-import pages
+import results
 import vectors
 import yaml
 from languages import SOURCE, targets
@@ -50,10 +50,10 @@ def main(output: Path, quick: bool, seeds: int) -> None:
             for kind in kinds:
                 unseen.search(kind, seed, vectors.task_folder(seed, vectors.TASK))
         test(unseen, kinds, seeds)
-        pages.report(run)
+        results.report(run)
     for seed in range(1, seeds + 1):
-        unseen.oracle("target", seed)
-    pages.report(run)
+        unseen.regret(seed)
+    results.report(run)
     if not quick:
         further(run, unseen, seeds)
         frozen(run, unseen, size)
@@ -78,7 +78,7 @@ def further(run: Runner, search: Search, seeds: int) -> None:
         search.search("ties", seed, vectors.task_folder(seed, vectors.TASK))
         search.search("soup", seed, mean)
     test(search, ("ties", "soup"), seeds)
-    pages.report(run)
+    results.report(run)
 
 
 def frozen(run: Runner, search: Search, size: vectors.Size) -> None:
@@ -86,7 +86,7 @@ def frozen(run: Runner, search: Search, size: vectors.Size) -> None:
     vectors.task(run, 1, vectors.FROZEN, size)
     search.search("frozen", 1, vectors.task_folder(1, vectors.FROZEN))
     test(search, ("frozen",), 1)
-    pages.report(run)
+    results.report(run)
 
 
 def seen_targets(run: Runner, codes: list[str], size: vectors.Size) -> None:
@@ -98,7 +98,7 @@ def seen_targets(run: Runner, codes: list[str], size: vectors.Size) -> None:
     for kind in kinds:
         search.search(kind, 1, vectors.task_folder(1, vectors.TASK))
     test(search, kinds, 1)
-    pages.report(run)
+    results.report(run)
 
 
 def sparse(run: Runner, search: Search, size: vectors.Size) -> None:
@@ -108,7 +108,7 @@ def sparse(run: Runner, search: Search, size: vectors.Size) -> None:
         vectors.language(run, 1, code, size, sparse=True)
     search.search("lt_sft", 1, "")
     test(search, ("lt_sft",), 1)
-    pages.report(run)
+    results.report(run)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from taxlt_mergekit.cells.store import Cell, Parameters, read_cells
 from taxlt_mergekit.paper.variants import MODEL
 
 Point = tuple[str, str]  # a row's variant, and a language
-RESULTS, ORACLE = "results", "oracle"
+RESULTS, REGRET = "results", "regret"
 
 
 class Search:
@@ -26,11 +26,12 @@ class Search:
         run: the folder.
         languages: of the group.
         place: of its recipes and results, below the folder.
-        weights: the grid of λ, in place of a kind's own.
+        weights: the grid of λ, in place of a kind's own; then searches by group are short, too.
     """
 
     def __init__(self, run: Runner, languages: rows.Languages, place: str, weights: str | None) -> None:
         self.run, self.languages, self.place, self._weights = run, languages, place, weights
+        self._trials = ("--trials", 2) if weights else ()
         self._recipes: dict[tuple[str, int], dict[str, str]] = {}
 
     def search(self, kind: str, seed: int, task: str) -> None:
@@ -54,11 +55,16 @@ class Search:
         for point, paths in self._at_choices(kind, seed):
             self._sweep("test", kind, seed, paths, (*point, "--test"))
 
-    def oracle(self, kind: str, seed: int) -> None:
-        """Score the whole grid on the test data, for what each choice of λ costs: it chooses nothing."""
-        tasks = ("--tasks", f"{NUSAX.group}_{{language}}")
-        flags = (*self._grid(kind), *tasks)
-        self._sweep("every λ on the test data", kind, seed, self._recipes[kind, seed].values(), flags, ORACLE)
+    def regret(self, seed: int) -> None:
+        """What each choice of λ for +TGT costs: by every criterion, also by group, and then the whole grid on
+        the test data. It chooses nothing for other rows.
+        """
+        paths, grid = self._recipes["target", seed].values(), self._grid("target")
+        for criterion in ("balance", "labels"):
+            by_group = ("--select-by", criterion, "--per-group", "--test")
+            self._sweep("λ by group", "target", seed, paths, (*grid, *by_group, *self._trials), REGRET)
+        test = ("--tasks", f"{NUSAX.group}_{{language}}")
+        self._sweep("every λ on the test data", "target", seed, paths, (*grid, *test), REGRET)
 
     def cells(self, kind: str) -> list[Cell]:
         """Of all seeds."""

@@ -15,6 +15,7 @@ from runner import Runner
 
 ENCODER, THETA0 = "e5", "theta0"
 TASK, FROZEN, SPARSE = "smsa", "smsa_frozen", "smsa_sparse"
+EVALUATED = 200  # steps between evaluations of a masked LM
 SHARE = "0.1"  # K of LT-SFT, of both vectors
 
 HERE = Path(__file__).parent
@@ -29,17 +30,15 @@ class Size:
     Attributes:
         theta0, language: steps of `batch` blocks of 64 tokens.
         epochs: over SMSA.
-        evaluated: steps between evaluations of a masked LM.
     """
 
     theta0: int = 1400
     language: int = 600
     batch: int = 32
     epochs: float = 1.5
-    evaluated: int = 200
 
 
-QUICK = Size(theta0=60, language=20, batch=16, epochs=0.1, evaluated=1000)
+QUICK = Size(theta0=60, language=20, batch=16, epochs=0.1)
 
 
 def language_folder(seed: int, name: str) -> str:
@@ -65,7 +64,7 @@ def prepare(run: Runner, codes: Iterable[str], size: Size) -> None:
         run.once("encoder", HERE / "encoder.py", encoder_file(), ENCODER, *texts)
     corpus = [text(code) for code in SEEN]
     length = ("--max-steps", size.theta0, "--warmup-steps", min(100, size.theta0 // 4))
-    every = ("--eval-steps", size.evaluated, "--batch-size", size.batch, "--seed", 1)
+    every = ("--eval-steps", EVALUATED, "--batch-size", size.batch, "--seed", 1)
     more = ("--learning-rate", 5e-4, *length, *every, *MASKED, "--resume")
     where = ("--lang", THETA0, "--output", THETA0)
     run.taxlt("θ₀", "train", "language", ENCODER, "--new-head", "--corpus", *corpus, *where, *more)
@@ -88,7 +87,7 @@ def language(run: Runner, seed: int, code: str, size: Size, sparse: bool = False
     name = f"{code}_sparse" if sparse else code
     steps = size.language // 2 if sparse else size.language
     length = ("--max-steps", steps, "--warmup-steps", min(30, steps // 4))
-    evaluated = ("--eval-steps", size.evaluated, "--eval-on-start")  # what θ₀ knows of it, too
+    evaluated = ("--eval-steps", EVALUATED, "--eval-on-start")  # what θ₀ knows of it, too
     where = ("--corpus", text(code), "--lang", code, "--output", language_folder(seed, name))
     rest = ("--learning-rate", 1e-4, "--batch-size", size.batch, "--seed", seed, *MASKED, "--resume")
     more = (*evaluated, *(("--sparse", SHARE) if sparse else ()))

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import rows
+import search
 from runner import Runner
-from search import ORACLE, RESULTS
+from vectors import EVALUATED
 
-from taxlt_mergekit.cells.choices import append_choices, read_choices
+from taxlt_mergekit.cells.choices import Choice, append_choices, read_choices
 from taxlt_mergekit.cells.store import Cell, append_cell, read_cells
-from taxlt_mergekit.paper.variants import MODEL
+from taxlt_mergekit.paper.variants import MODEL, is_per_group
 
 UNSEEN, SEEN, REGRET = "unseen", "seen", "regret"
 CELLS, FACTS = "cells", "facts.json"
@@ -21,16 +22,15 @@ def report(run: Runner) -> None:
     """Gather the cells that are there and what training says of itself, and write a report of each group."""
     shutil.rmtree(run.folder / CELLS, ignore_errors=True)
     for group in (UNSEEN, SEEN):
-        for folder in sorted((run.folder / group / RESULTS).glob("seed-*")):
+        for folder in sorted((run.folder / group / search.RESULTS).glob("seed-*")):
             for cell in gathered(folder):
                 append_cell(run.folder / CELLS / group / folder.name, cell)
-    for folder in sorted((run.folder / UNSEEN / ORACLE).glob("seed-*/target")):
+    for folder in sorted((run.folder / UNSEEN / search.REGRET).glob("seed-*/target")):
         place = run.folder / CELLS / REGRET / folder.parent.name
-        searched = run.folder / UNSEEN / RESULTS / folder.parent.name / folder.name
-        validated = [cell for cell in read_cells(searched) if cell.split == "dev"]
-        for cell in (*validated, *read_cells(folder)):
-            append_cell(place, cell.model_copy(update={"versions": {}, "documents": None}))
-        append_choices(place, read_choices(searched))
+        for cell in read_cells(folder):
+            if cell.split == "test":
+                append_cell(place, cell.model_copy(update={"versions": {}, "documents": None}))
+        append_choices(place, map(without_trials, read_choices(folder)))
     cells = run.folder / CELLS
     for group in groups(cells):
         run.taxlt("report", *command(group, cells), "--output", f"report/{group}", again=True)
@@ -71,15 +71,22 @@ def gathered(folder: Path) -> Iterator[Cell]:
             yield cell.model_copy(update={"variant": name, "versions": {}, "documents": documents})
 
 
+def without_trials(choice: Choice) -> Choice:
+    """Without the curve of a search by group, which no table reads."""
+    return choice.model_copy(update={"curve": ()} if is_per_group(choice.variant) else {})
+
+
 def perplexities(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """Of each masked LM, by its folder: training steps and validation perplexity."""
+    """Of each masked LM, by its folder: training steps and validation perplexity, not where it was stopped."""
     found = {}
     for path in sorted(
         (*folder.glob("theta0/trainer_state.json"), *folder.glob("seed-*/lang/*/trainer_state.json"))
     ):
         history = json.loads(path.read_text("utf-8"))["log_history"]
         found[path.parent.relative_to(folder).as_posix()] = [
-            (row["step"], round(row["eval_perplexity"], 1)) for row in history if "eval_perplexity" in row
+            (row["step"], round(row["eval_perplexity"], 1))
+            for row in history
+            if "eval_perplexity" in row and row["step"] % EVALUATED == 0
         ]
     return found
 
