@@ -1,5 +1,6 @@
 """The experiments on NusaX: pages say what their results say, and the encoder is read from its file."""
 
+import re
 import struct
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from tests.helpers.hosts import Outcome
 from tests.helpers.reports import figures, report
 
 ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs/results/nusax.md"
 SCRIPT = ROOT / "experiments/nusax/encoder.py"
 PIECES = ["<s>", "<pad>", "</s>", "<unk>", "▁", "▁saya", "▁makan", "an", "▁nasi", "s", "a", "稣", "<mask>"]
 SCORES = [0, 0, 0, 0, -3, -4, -5, -4.5, -6, -7, -7, -8, 0]
@@ -29,6 +31,47 @@ def test_the_first_pages_figures_are_what_the_report_makes_of_the_results(argume
     published = figures((ROOT / "docs/results/nusax-minilm" / page).read_text("utf-8"))
     assert len(published) > 10
     assert figures((tmp_path / "report.md").read_text("utf-8")) == published
+
+
+@pytest.fixture
+def experiment(monkeypatch) -> Path:
+    """The folder of the second experiment, whose scripts can be imported."""
+    folder = ROOT / "experiments/nusax"
+    monkeypatch.syspath_prepend(str(folder))
+    return folder
+
+
+def test_the_pages_tables_are_made_of_the_committed_cells(experiment):
+    import page
+
+    text = page.PAGE.read_text("utf-8")
+    assert {"scores", "gains", "perplexity"} <= {name for _, name, _ in page.MARKED.findall(text)}
+    assert page.filled(text, page.CELLS) == text
+
+
+@pytest.mark.parametrize("group", sorted(path.name for path in PAGE.with_suffix("").iterdir()))
+def test_the_reports_beside_the_page_are_made_of_the_committed_cells(group, experiment, tmp_path):
+    import page
+    import results
+
+    command, *arguments = results.command(group, page.CELLS)
+    report(*arguments, "--output", tmp_path)
+    published = figures((PAGE.with_suffix("") / group / "report.md").read_text("utf-8"))
+    assert command == "report" and len(published) > 3
+    assert figures((tmp_path / "report.md").read_text("utf-8")) == published
+
+
+def test_every_figure_in_the_pages_text_stands_in_a_table():
+    """A decimal number of the text, with its digits, is one of a table's of the page or of its reports."""
+    pages = [PAGE, *PAGE.with_suffix("").glob("*/report.md")]
+    tables = " ".join(cell for page in pages for row in figures(page.read_text("utf-8")) for cell in row)
+    known = [float(number) for number in re.findall(r"\d+\.\d+", tables)]
+    lines = [line for line in PAGE.read_text("utf-8").splitlines() if not line.startswith(("|", "    "))]
+    said = re.findall(r"(?<![\w.])\d+\.\d+(?![\w.])", "\n".join(lines))
+    assert len(said) > 10
+    for number in said:
+        digits = len(number.partition(".")[2])
+        assert any(f"{value:.{digits}f}" == number for value in known), number
 
 
 def tensors() -> dict[str, tuple[int, np.ndarray]]:

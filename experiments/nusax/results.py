@@ -77,7 +77,7 @@ def without_trials(choice: Choice) -> Choice:
 
 
 def perplexities(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """Of each masked LM, by its folder: training steps and validation perplexity, not where it was stopped."""
+    """Of each masked LM, by its folder: training steps and validation perplexity, without interruptions."""
     found = {}
     for path in sorted(
         (*folder.glob("theta0/trainer_state.json"), *folder.glob("seed-*/lang/*/trainer_state.json"))

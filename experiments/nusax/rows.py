@@ -100,12 +100,17 @@ def _ties(languages: Languages, seed: int, task: str) -> Iterator[tuple[str, dic
         yield f"{code}_plus_tgt.ties", _recipe(TIES, task, {"target": vectors.language_folder(seed, code)})
 
 
+def _slow(languages: Languages, seed: int, task: str) -> Iterator[tuple[str, dict]]:
+    for code in languages.targets:
+        yield f"{code}_plus_tgt", _recipe(ADD, task, {"target": vectors.language_folder(seed, code, "slow")})
+
+
 def _sparse(languages: Languages, seed: int, task: str) -> Iterator[tuple[str, dict]]:
     sparse = vectors.task_folder(seed, vectors.SPARSE)
     for code in languages.targets:
         yield (
             f"{code}_plus_tgt",
-            _recipe(ADD, sparse, {"target": vectors.language_folder(seed, f"{code}_sparse")}),
+            _recipe(ADD, sparse, {"target": vectors.language_folder(seed, code, "sparse")}),
         )
 
 
@@ -116,6 +121,7 @@ KINDS: Mapping[str, Kind] = {
     "seen": Kind(_seen, f"{CONTROL} a seen language's vector"),
     "ties": Kind(_ties, weights="0.3:1.5:0.3", more=("--density", "0.2,0.5,1")),
     "soup": Kind(_target, "mean of the task models, +TGT", model="mean of the task models"),
+    "slow": Kind(_slow, f"+TGT, vectors trained at {vectors.SLOW_RATE:g}"),
     "frozen": Kind(_target, "task model with θ₀'s embeddings, +TGT", model="task model with θ₀'s embeddings"),
     "lt_sft": Kind(_sparse, "LT-SFT", weights="1"),
 }

@@ -57,6 +57,7 @@ def main(output: Path, quick: bool, seeds: int) -> None:
     if not quick:
         further(run, unseen, seeds)
         frozen(run, unseen, size)
+        slow(run, unseen, size)
         seen_targets(run, found["seen"], size)
         sparse(run, unseen, size)
 
@@ -89,6 +90,15 @@ def frozen(run: Runner, search: Search, size: vectors.Size) -> None:
     results.report(run)
 
 
+def slow(run: Runner, search: Search, size: vectors.Size) -> None:
+    """Language vectors at the lower learning rate, one seed."""
+    for code in search.languages.targets:
+        vectors.language(run, 1, code, size, "slow")
+    search.search("slow", 1, vectors.task_folder(1, vectors.TASK))
+    test(search, ("slow",), 1)
+    results.report(run)
+
+
 def seen_targets(run: Runner, codes: list[str], size: vectors.Size) -> None:
     """Targets that θ₀ has seen, one seed; each is the other's control."""
     search = Search(run, Languages(codes), "seen", None)
@@ -105,7 +115,7 @@ def sparse(run: Runner, search: Search, size: vectors.Size) -> None:
     """LT-SFT, one seed; λ is 1."""
     vectors.task(run, 1, vectors.SPARSE, size)
     for code in search.languages.targets:
-        vectors.language(run, 1, code, size, sparse=True)
+        vectors.language(run, 1, code, size, "sparse")
     search.search("lt_sft", 1, "")
     test(search, ("lt_sft",), 1)
     results.report(run)

@@ -8,6 +8,7 @@ import importlib.util
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import click
 from languages import SEEN
@@ -17,7 +18,9 @@ ENCODER, THETA0 = "e5", "theta0"
 TASK, FROZEN, SPARSE = "smsa", "smsa_frozen", "smsa_sparse"
 EVALUATED = 200  # steps between evaluations of a masked LM
 SHARE = "0.1"  # K of LT-SFT, of both vectors
+RATE, SLOW_RATE = 5e-4, 1e-4  # of θ₀ and the language models, and for the comparison
 
+Make = Literal["", "slow", "sparse"]  # of language models
 HERE = Path(__file__).parent
 # Three tokens of ten: twice the signal of a step of 15 % at almost the same cost (Wettig et al. 2023).
 MASKED = ("--block-size", 64, "--mlm-probability", 0.3, "--adam-beta2", 0.98, "--validation-share", 0.02)
@@ -41,8 +44,8 @@ class Size:
 QUICK = Size(theta0=60, language=20, batch=16, epochs=0.1)
 
 
-def language_folder(seed: int, name: str) -> str:
-    return f"seed-{seed}/lang/{name}"
+def language_folder(seed: int, code: str, make: Make = "") -> str:
+    return f"seed-{seed}/lang/{code}{make and f'_{make}'}"
 
 
 def task_folder(seed: int, name: str) -> str:
@@ -65,7 +68,7 @@ def prepare(run: Runner, codes: Iterable[str], size: Size) -> None:
     corpus = [text(code) for code in SEEN]
     length = ("--max-steps", size.theta0, "--warmup-steps", min(100, size.theta0 // 4))
     every = ("--eval-steps", EVALUATED, "--batch-size", size.batch, "--seed", 1)
-    more = ("--learning-rate", 5e-4, *length, *every, *MASKED, "--resume")
+    more = ("--learning-rate", RATE, *length, *every, *MASKED, "--resume")
     where = ("--lang", THETA0, "--output", THETA0)
     run.taxlt("θ₀", "train", "language", ENCODER, "--new-head", "--corpus", *corpus, *where, *more)
 
@@ -82,15 +85,15 @@ def encoder_file() -> Path:
     return Path(spec.submodule_search_locations[0]) / "e5-small-q4.bin"
 
 
-def language(run: Runner, seed: int, code: str, size: Size, sparse: bool = False) -> None:
-    """A language model. A sparse one has two phases of half the steps."""
-    name = f"{code}_sparse" if sparse else code
-    steps = size.language // 2 if sparse else size.language
+def language(run: Runner, seed: int, code: str, size: Size, make: Make = "") -> None:
+    """A language model: an ordinary one, at the lower rate, or a sparse one in two phases of half the steps."""
+    steps = size.language // 2 if make == "sparse" else size.language
     length = ("--max-steps", steps, "--warmup-steps", min(30, steps // 4))
     evaluated = ("--eval-steps", EVALUATED, "--eval-on-start")  # what θ₀ knows of it, too
-    where = ("--corpus", text(code), "--lang", code, "--output", language_folder(seed, name))
-    rest = ("--learning-rate", 1e-4, "--batch-size", size.batch, "--seed", seed, *MASKED, "--resume")
-    more = (*evaluated, *(("--sparse", SHARE) if sparse else ()))
+    where = ("--corpus", text(code), "--lang", code, "--output", language_folder(seed, code, make))
+    rate = SLOW_RATE if make == "slow" else RATE
+    rest = ("--learning-rate", rate, "--batch-size", size.batch, "--seed", seed, *MASKED, "--resume")
+    more = (*evaluated, *(("--sparse", SHARE) if make == "sparse" else ()))
     run.taxlt(f"language vectors, seed {seed}", "train", "language", THETA0, *where, *length, *rest, *more)
 
 
