@@ -86,7 +86,7 @@ def encoder_file() -> Path:
 
 
 def language(run: Runner, seed: int, code: str, size: Size, make: Make = "") -> None:
-    """A language model: an ordinary one, at the lower rate, or a sparse one in two phases of half the steps."""
+    """A language model: as all are, at the lower rate, or sparse, in two phases of half the steps."""
     steps = size.language // 2 if make == "sparse" else size.language
     length = ("--max-steps", steps, "--warmup-steps", min(30, steps // 4))
     evaluated = ("--eval-steps", EVALUATED, "--eval-on-start")  # what θ₀ knows of it, too
