@@ -56,15 +56,19 @@ class Search:
             self._sweep("test", kind, seed, paths, (*point, "--test"))
 
     def regret(self, seed: int) -> None:
-        """What each choice of λ for +TGT costs: by every criterion, also by group, and then the whole grid on
-        the test data. It chooses nothing for other rows.
+        """What each choice of λ for +TGT costs: by every criterion, the whole grid on the test data, and by
+        group. It chooses nothing for other rows.
         """
         paths, grid = self._recipes["target", seed].values(), self._grid("target")
+
+        def sweep(stage: str, *more: object) -> None:
+            self._sweep(stage, "target", seed, paths, (*grid, *map(str, more)), REGRET)
+
+        sweep("λ by every criterion", "--select-by", "balance")
+        sweep("every λ on the test data", "--tasks", f"{NUSAX.group}_{{language}}")
         for criterion in ("balance", "labels"):
-            by_group = ("--select-by", criterion, "--per-group", "--test")
-            self._sweep("λ by group", "target", seed, paths, (*grid, *by_group, *self._trials), REGRET)
-        test = ("--tasks", f"{NUSAX.group}_{{language}}")
-        self._sweep("every λ on the test data", "target", seed, paths, (*grid, *test), REGRET)
+            by_group = ("--select-by", criterion, "--per-group", "--test", *self._trials)
+            sweep("λ by group", *by_group)
 
     def cells(self, kind: str) -> list[Cell]:
         """Of all seeds."""
