@@ -1,10 +1,10 @@
-"""docs/results/nusax.md: the reports of the committed cells, and the page's own tables out of them.
+"""docs/results/nusax.md: the reports of the committed cells, and the tables of pages out of them.
 
     cp -r nusax-run/cells experiments/nusax/
     python experiments/nusax/page.py
 
-writes what stands in the page between the marks `<!-- NAME -->` and `<!-- end -->`, and the reports beside
-it. The text around is written by hand.
+writes what stands in the pages between the marks `<!-- NAME -->` and `<!-- end -->`, and the reports beside
+the first. The text around is written by hand.
 """
 
 import json
@@ -19,14 +19,18 @@ from statistics import fmean
 import results
 
 from taxlt_mergekit import markdown
+from taxlt_mergekit.cells.choices import choices_below
 from taxlt_mergekit.cells.collect import collect
 from taxlt_mergekit.paper.tables import printed_score
 from taxlt_mergekit.paper.variants import NAMES, table_name_of
 from taxlt_mergekit.report.by_language import by_language
+from taxlt_mergekit.report.regret import by_criterion
 from taxlt_mergekit.report.study import Options, studies
 from taxlt_mergekit.report.tables import Item, Number, Table
 
-PAGE = Path(__file__).parents[2] / "docs/results/nusax.md"
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = DOCS / "results/nusax.md"
+PAGES = (PAGE, DOCS / "choosing-lambda.md")
 CELLS = Path(__file__).with_name("cells")
 TARGET = table_name_of("plus_tgt")
 MARKED = re.compile(r"(<!-- (?!end)([\w-]+) -->\n).*?(<!-- end -->)", re.S)
@@ -42,7 +46,8 @@ def main() -> None:
         )
         for path in (*folder.glob("*.csv"), *folder.glob("*.png")):  # report.md and its pictures say the same
             path.unlink()
-    PAGE.write_text(filled(PAGE.read_text("utf-8"), CELLS), encoding="utf-8")
+    for page in PAGES:
+        page.write_text(filled(page.read_text("utf-8"), CELLS), encoding="utf-8")
 
 
 def filled(page: str, cells: Path) -> str:
@@ -57,6 +62,7 @@ def filled(page: str, cells: Path) -> str:
         "gains": lambda: gains(cells / results.UNSEEN),
         "perplexity": lambda: perplexity(facts["perplexity"]),
         "paper": lambda: paper(cells / results.UNSEEN),
+        "regret": lambda: regret(cells / results.REGRET),
         "time": lambda: time(facts["seconds"]),
     }
     return MARKED.sub(lambda part: f"{part[1]}\n{found[part[2]]()}\n\n{part[3]}", page)
@@ -66,8 +72,7 @@ def scores(cells: Path) -> str:
     """Test scores of all rows: the report's own table."""
     (study,) = studies(collect([cells], {}, None).cells)
     options = Options(split="test", per_language=True)
-    table = next(block for block in by_language(study, options) if isinstance(block, Table))
-    return markdown.table(table.header, [[_text(item) for item in row] for row in table.rows])
+    return _markdown(next(block for block in by_language(study, options) if isinstance(block, Table)))
 
 
 def gains(cells: Path) -> str:
@@ -90,6 +95,10 @@ def _of_target(table: Table) -> Iterator[tuple[str, Item]]:
         return zip(table.header[1:], row[1:], strict=True)
     column = table.header.index(TARGET)
     return ((str(row[0]), row[column]) for row in table.rows)
+
+
+def _markdown(table: Table) -> str:
+    return markdown.table(table.header, [[_text(item) for item in row] for row in table.rows])
 
 
 def _text(item: Item) -> str:
@@ -120,6 +129,13 @@ def paper(cells: Path) -> str:
 
 def _with_mean(values: Sequence[float]) -> Iterator[str]:
     return (Number(value).text for value in (*values, fmean(values)))
+
+
+def regret(cells: Path) -> str:
+    """What each way of choosing λ costs: the report's table of means."""
+    (study,) = studies(collect([cells], {}, None).cells)
+    blocks = by_criterion(study, choices_below([cells]), Options(split="test", per_language=True))
+    return _markdown(next(block for block in blocks if isinstance(block, Table)))
 
 
 def perplexity(found: Mapping[str, Sequence[tuple[int, float]]]) -> str:
