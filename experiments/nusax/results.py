@@ -16,6 +16,7 @@ from taxlt_mergekit.paper.variants import MODEL, is_per_group
 
 UNSEEN, SEEN, REGRET = "unseen", "seen", "regret"
 CELLS, FACTS = "cells", "facts.json"
+SOURCE_ALONE = "plus_src"
 
 
 def report(run: Runner) -> None:
@@ -50,10 +51,11 @@ def command(group: str, cells: Path) -> list[str]:
 
 
 def baselines(folder: Path) -> list[str]:
-    """MODEL, and every control that was tested."""
+    """MODEL, and every control that was tested: the source's vector, which is +SRC, among them."""
     found = [cell for place in sorted(folder.iterdir()) for cell in read_cells(place)]
     tested = {cell.variant for cell in found if cell.split == "test"}
-    return [MODEL, *(str(kind.row) for kind in rows.KINDS.values() if kind.is_control and kind.row in tested)]
+    controls = [str(kind.row) for kind in rows.KINDS.values() if kind.is_control]
+    return [MODEL, *(name for name in (SOURCE_ALONE, *controls) if name in tested)]
 
 
 def gathered(folder: Path) -> Iterator[Cell]:
