@@ -133,8 +133,9 @@ def _with_mean(values: Sequence[float]) -> Iterator[str]:
 
 def regret(cells: Path) -> str:
     """What each way of choosing λ costs: the report's table of means."""
-    (study,) = studies(collect([cells], {}, None).cells)
-    blocks = by_criterion(study, choices_below([cells]), Options(split="test", per_language=True))
+    choices = choices_below([cells])
+    (study,) = studies(collect([cells], {}, None).cells, choices)
+    blocks = by_criterion(study, choices, Options(split="test", per_language=True))
     return _markdown(next(block for block in blocks if isinstance(block, Table)))
 
 
