@@ -51,14 +51,14 @@ def test_cells_agree_with_the_commands_and_nothing_runs_twice(project, command):
 def test_a_killed_sweep_goes_on_where_it_was(project):
     arguments = ["recipes/mad_plus_tgt.yml", "--weight", "0.1:1.0:0.1", "--batch-size", "8", "--output"]
     assert sweep(project, *arguments, "whole").code == 0
-    killed_sweep(project, 3, *arguments, "killed")
-    file = project / "killed" / "cells.jsonl"
+    killed_sweep(project, 3, *arguments, "ended")
+    file = project / "ended" / "cells.jsonl"
     assert list(file.parent.glob("unfinished-*.json"))
     kept = file.read_bytes()
     assert kept.count(b"\n") == 3
-    assert sweep(project, *arguments, "killed").code == 0
+    assert sweep(project, *arguments, "ended").code == 0
     assert file.read_bytes().startswith(kept)
-    assert scores(project / "killed") == scores(project / "whole")
+    assert scores(project / "ended") == scores(project / "whole")
     assert not list(file.parent.glob("unfinished-*.json"))
 
 
