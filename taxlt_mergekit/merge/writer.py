@@ -69,13 +69,15 @@ class StreamingWriter(TensorWriter):
     def save_pieces(
         self, name: str, dtype: torch.dtype, shape: torch.Size, pieces: Iterable[torch.Tensor]
     ) -> None:
-        """Save a tensor that is never held whole.
+        """Save a tensor that is never held whole; one of a name that is saved already is left out.
 
         Args:
             pieces: its entries in their order, contiguous, of this type and on the processor's memory.
         """
         size = shape.numel() * dtype.itemsize
         with self._lock:
+            if name in self._header or name in self.weight_map:
+                return  # a second entry would leave a hole in the file, which no reader takes
             if self._file is not None and 0 < self.max_shard_size < self.current_shard_size + size:
                 self._finish_file()
             if self._file is None:
