@@ -4,16 +4,10 @@ Where there is no GPU, mergekit's engine for several of them runs on two devices
 it asks of a plan (tasks that may be split and run side by side) is tried, what a GPU computes is not.
 """
 
-import contextlib
-import threading
 from pathlib import Path
 
 import pytest
 import torch
-from mergekit import multigpu_executor
-from mergekit.config import MergeConfiguration
-from mergekit.merge import run_merge
-from mergekit.options import MergeOptions
 
 from tests.helpers.families import build
 from tests.helpers.merging import ROLES, merge, recipe, tensors
@@ -47,27 +41,6 @@ def assert_close(found: Path, wanted: Path) -> None:
     assert one.keys() == other.keys()
     for name, value in other.items():
         torch.testing.assert_close(one[name], value, rtol=1e-5, atol=1e-6, msg=name)
-
-
-@pytest.mark.parametrize("name", RECIPES)
-def test_tasks_may_run_on_two_devices_at_once(xlmr, name, tmp_path, monkeypatch):
-    wanted = merge(document(xlmr, name), tmp_path, name="wanted")
-    at_work = set()
-
-    @contextlib.contextmanager
-    def stream(_):
-        at_work.add(threading.get_ident())
-        yield
-
-    monkeypatch.setattr(multigpu_executor, "get_torch_accelerator_type", lambda: "cpu")
-    monkeypatch.setattr(multigpu_executor, "get_torch_accelerator_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device: device)
-    monkeypatch.setattr(torch.cuda, "stream", stream)
-    config = MergeConfiguration.model_validate(document(xlmr, name))
-    run_merge(config, str(tmp_path / "found"), MergeOptions(multi_gpu=True, quiet=True))
-    assert len(at_work) == 2
-    assert_close(tmp_path / "found", wanted)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
