@@ -1,8 +1,4 @@
-"""`--cuda`, `--low-cpu-memory`, `--read-to-gpu`, `--multi-gpu` mean for our methods what they do for others.
-
-Where there is no GPU, mergekit's engine for several of them runs on two devices that are one processor: what
-it asks of a plan (tasks that may be split and run side by side) is tried, what a GPU computes is not.
-"""
+"""`--cuda`, `--low-cpu-memory`, `--read-to-gpu`, `--multi-gpu` mean for our methods what they do for others."""
 
 from pathlib import Path
 
