@@ -1,4 +1,4 @@
-"""`--cuda`, `--low-cpu-memory`, `--read-to-gpu`, `--multi-gpu` mean for our methods what they do for others."""
+"""`--cuda`, `--low-cpu-memory`, `--read-to-gpu`, `--multi-gpu`: our methods give what they give without."""
 
 from pathlib import Path
 
