@@ -69,7 +69,8 @@ class StreamingWriter(TensorWriter):
     def save_pieces(
         self, name: str, dtype: torch.dtype, shape: torch.Size, pieces: Iterable[torch.Tensor]
     ) -> None:
-        """Save a tensor that is never held whole; one of a name that is saved already is left out.
+        """Save a tensor that is never held whole. Of a name that is saved already it does nothing:
+        `--multi-gpu` may carry out a task twice, and a second entry would leave a hole in the file.
 
         Args:
             pieces: its entries in their order, contiguous, of this type and on the processor's memory.
@@ -77,7 +78,7 @@ class StreamingWriter(TensorWriter):
         size = shape.numel() * dtype.itemsize
         with self._lock:
             if name in self._header or name in self.weight_map:
-                return  # a second entry would leave a hole in the file, which no reader takes
+                return
             if self._file is not None and 0 < self.max_shard_size < self.current_shard_size + size:
                 self._finish_file()
             if self._file is None:

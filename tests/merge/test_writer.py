@@ -7,7 +7,6 @@ from taxlt_mergekit.merge.writer import StreamingWriter
 
 
 def test_a_tensor_that_is_saved_twice_stands_there_once(tmp_path):
-    """An executor of several devices may come to one tensor twice."""
     tensors = {name: torch.arange(6.0).reshape(2, 3) + start for start, name in enumerate("abc")}
     writer = StreamingWriter(str(tmp_path), max_shard_size=-1, header_room=1024)
     for name in ("a", "b", "a", "c"):
