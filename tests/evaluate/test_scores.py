@@ -140,7 +140,7 @@ def test_two_processes_share_the_documents(models, small_data, tmp_path, command
         *CLASSIFIER,
         f"pretrained={models / 'sentiment'}",
         "--tasks",
-        "nusax_senti_ace,nusax_senti_ban",
+        "nusax_senti",
         "--batch_size",
         "auto",
     ]

@@ -15,7 +15,7 @@ def test_ray_gives_the_same_also_when_a_worker_is_killed(project):
     pytest.importorskip("ray", reason="needs Ray: pip install 'taxlt-mergekit[ray]'")
     recipes = ["recipes/mad_plus_tgt.yml", "recipes/sun_plus_tgt.yml", "recipes/mad_plus_src_plus_tgt.yml"]
     (project / "words.txt").write_text("".join(f"satu {i} dua tiga\n" for i in range(9)))
-    arguments = [*recipes, "--weight", "0.1:1.0:0.1", "--batch-size", 4, "--text", "words.txt"]
+    arguments = [*recipes, "--weight", "0.05:1.0:0.05", "--batch-size", 8, "--text", "words.txt"]
     assert sweep(project, *arguments, "--output", "serial").code == 0
     process = started(project, *arguments, "--output", "ray", "--ray")
     wait_for_lines(project / "ray" / "cells.jsonl", 2)
@@ -25,7 +25,7 @@ def test_ray_gives_the_same_also_when_a_worker_is_killed(project):
     assert process.wait(timeout=240) == 0
     assert scores(project / "ray") == scores(project / "serial")
     predicted = [{line.key: line for line in read_unlabelled(project / name)} for name in ("ray", "serial")]
-    assert len(predicted[0]) == 3 * 10 and predicted[0] == predicted[1]
+    assert len(predicted[0]) == 3 * 20 and predicted[0] == predicted[1]
     for name in ("ray", "serial"):
         assert len(read_choices(project / name)) >= 3 * 4
     assert read_choices(project / "ray") == read_choices(project / "serial")
