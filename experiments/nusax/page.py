@@ -13,25 +13,27 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
 import results
 
 from taxlt_mergekit import markdown
-from taxlt_mergekit.cells.choices import choices_below
+from taxlt_mergekit.cells.choices import Choice, choices_below
 from taxlt_mergekit.cells.collect import collect
 from taxlt_mergekit.paper.tables import printed_score
 from taxlt_mergekit.paper.variants import NAMES, table_name_of
 from taxlt_mergekit.report.by_language import by_language
 from taxlt_mergekit.report.regret import by_criterion
-from taxlt_mergekit.report.study import Options, studies
-from taxlt_mergekit.report.tables import Item, Number, Table
+from taxlt_mergekit.report.study import Options, Study, studies
+from taxlt_mergekit.report.tables import Block, Item, Number, Table
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = DOCS / "results/nusax.md"
 PAGES = (PAGE, DOCS / "choosing-lambda.md")
 CELLS = Path(__file__).with_name("cells")
+TEST = Options(split="test", per_language=True)
 TARGET = table_name_of("plus_tgt")
 MARKED = re.compile(r"(<!-- (?!end)([\w-]+) -->\n).*?(<!-- end -->)", re.S)
 
@@ -70,18 +72,14 @@ def filled(page: str, cells: Path) -> str:
 
 def scores(cells: Path) -> str:
     """Test scores of all rows: the report's own table."""
-    (study,) = studies(collect([cells], {}, None).cells)
-    options = Options(split="test", per_language=True)
-    return _markdown(next(block for block in by_language(study, options) if isinstance(block, Table)))
+    return _markdown(_tables(by_language(_study(cells), TEST))[0])
 
 
 def gains(cells: Path) -> str:
     """What +TGT gains over MODEL and over each control, in points, by language and on their mean."""
-    (study,) = studies(collect([cells], {}, None).cells)
     rows, header = [], ()
     for variant in results.baselines(cells):
-        options = Options(split="test", per_language=True, baselines=(variant,))
-        tables = [block for block in by_language(study, options) if isinstance(block, Table)]
+        tables = _tables(by_language(_study(cells), replace(TEST, baselines=(variant,))))
         gained = dict(_of_target(next(table for table in tables if table.name.startswith("differences"))))
         header = tuple(gained)
         rows.append([table_name_of(variant), *map(_text, gained.values())])
@@ -97,6 +95,15 @@ def _of_target(table: Table) -> Iterator[tuple[str, Item]]:
     return ((str(row[0]), row[column]) for row in table.rows)
 
 
+def _study(cells: Path, choices: Sequence[Choice] = ()) -> Study:
+    (study,) = studies(collect([cells], {}, None).cells, choices)
+    return study
+
+
+def _tables(blocks: Sequence[Block]) -> list[Table]:
+    return [block for block in blocks if isinstance(block, Table)]
+
+
 def _markdown(table: Table) -> str:
     return markdown.table(table.header, [[_text(item) for item in row] for row in table.rows])
 
@@ -108,7 +115,7 @@ def _text(item: Item) -> str:
 def paper(cells: Path) -> str:
     """Test scores of the paper's variants, and the paper's own of the same languages (tables 2c and 8b)."""
     found: dict[tuple[str, str], list[float]] = defaultdict(list)
-    (study,) = studies(collect([cells], {}, None).cells)
+    study = _study(cells)
     for cell in study.cells:
         if cell.split == "test" and cell.language:
             found[cell.variant, cell.language].append(100 * cell.metrics[study.metric])
@@ -134,9 +141,7 @@ def _with_mean(values: Sequence[float]) -> Iterator[str]:
 def regret(cells: Path) -> str:
     """What each way of choosing λ costs: the report's table of means."""
     choices = choices_below([cells])
-    (study,) = studies(collect([cells], {}, None).cells, choices)
-    blocks = by_criterion(study, choices, Options(split="test", per_language=True))
-    return _markdown(next(block for block in blocks if isinstance(block, Table)))
+    return _markdown(_tables(by_criterion(_study(cells, choices), choices, TEST))[0])
 
 
 def perplexity(found: Mapping[str, Sequence[tuple[int, float]]]) -> str:
