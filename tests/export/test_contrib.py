@@ -32,6 +32,7 @@ def test_the_patches_add_what_is_exported(tmp_path):
     [
         ("lm-eval-start-up.md", "16 files, 31 parsed"),
         ("mergekit-head-lost.md", "['XLMRobertaForMaskedLM']"),
+        ("mergekit-multi-gpu-results.md", "lost: True"),
         ("mergekit-entry-points.md", "RuntimeError: Unimplemented merge method mine"),
     ],
 )
