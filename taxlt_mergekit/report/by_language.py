@@ -1,22 +1,16 @@
-"""Tables 2, 7 and 8: score by variant and language, differences against MODEL, and the paper's figures."""
+"""Tables 2, 7 and 8: score by variant and language, and the paper's figures beside."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from statistics import fmean
 
-import numpy as np
-
-from taxlt_mergekit.cells.selection import column_of, documents_in
-from taxlt_mergekit.cells.store import Documents, Parameters
+from taxlt_mergekit.cells.store import Parameters
 from taxlt_mergekit.paper import catalog
 from taxlt_mergekit.paper.catalog import Split
 from taxlt_mergekit.paper.tables import printed_mean, printed_score
 from taxlt_mergekit.paper.variants import MODEL, TABLE_NAMES, table_name_of
-from taxlt_mergekit.report import bootstrap
-from taxlt_mergekit.report.study import Options, Study, dense_part
+from taxlt_mergekit.report.differences import differences
+from taxlt_mergekit.report.study import Line, Options, Study, dense_part
 from taxlt_mergekit.report.tables import (
     Block,
-    Difference,
     Heading,
     Item,
     Number,
@@ -30,26 +24,11 @@ from taxlt_mergekit.report.wording import (
     code_label,
     percent,
     percents,
+    seeds_label,
     slug,
     weight_label,
     weight_labels,
 )
-
-
-@dataclass(frozen=True)
-class Line:
-    """A row: a variant at the parameters that were chosen for each language, scores 0..1."""
-
-    variant: str
-    label: str
-    parameters: Mapping[str, Parameters]
-    scores: Mapping[str, float]
-
-    def mean(self, columns: Sequence[str]) -> float | None:
-        """None where a language is missing: the mean over fewer does not compare."""
-        if not columns or any(column not in self.scores for column in columns):
-            return None
-        return fmean(self.scores[column] for column in columns)
 
 
 def by_language(study: Study, options: Options) -> list[Block]:
@@ -67,13 +46,14 @@ def by_language(study: Study, options: Options) -> list[Block]:
     blocks: list[Block] = [Heading(3, f"{study.title}: {study.unit}, {SPLITS[split]}")]
     if lines:
         blocks.append(_score_table(f"scores_{name}", lines, inside, outside))
-    blocks += bullets([*_choices(lines), *_extent(study, inside), *_missing(lines, inside), *notes])
+    said = (*_choices(lines), *_seeds(study, lines), *_extent(study, inside), *_missing(lines, inside))
+    blocks += bullets([*said, *notes])
     for variant in options.baselines:
         # Of a variant that is sparse too, the dense row, which comes first.
         baseline = next((line for line in lines if line.variant == variant), None)
         if baseline is not None:
             table = f"differences_{'' if variant == MODEL else f'{slug(variant)}_'}{name}"
-            blocks += _differences(study, split, baseline, lines, inside, outside, table, options)
+            blocks += differences(study, baseline, lines, (inside, outside), table, options)
     if options.against_paper:
         blocks += _against_paper(study, split, lines, inside, f"paper_{name}")
     return blocks if len(blocks) > 1 else []
@@ -116,7 +96,7 @@ def _line(
     untested = [f"{column} {weight_label(chosen[column])}" for column in chosen if column not in scores]
     if untested:
         notes.append(f"{label}: no {SPLITS[split]} scores at the chosen λ of {', '.join(untested)}.")
-    return Line(variant, label, {column: chosen[column] for column in scores}, scores)
+    return Line(variant, split, label, {column: chosen[column] for column in scores}, scores)
 
 
 def _score_table(name: str, lines: Sequence[Line], inside: Sequence[str], outside: Sequence[str]) -> Table:
@@ -139,12 +119,28 @@ def _choices(lines: Sequence[Line]) -> list[str]:
     parts = []
     for line in lines:
         labels = {column: weight_label(parameters) for column, parameters in line.parameters.items()}
-        distinct = set(labels.values())
-        if len(distinct) > 1:
-            parts.append(f"{line.label} " + ", ".join(f"{code} {label}" for code, label in labels.items()))
-        elif distinct != {""}:
-            parts.append(f"{line.label} {distinct.pop()}")
+        if any(labels.values()):
+            parts.append(f"{line.label} {_by_column(labels)}")
     return [f"λ: {'; '.join(parts)}."] if parts else []
+
+
+def _seeds(study: Study, lines: Sequence[Line]) -> list[str]:
+    """Said where rows, or languages of a row, are averages over different training seeds."""
+    parts = {}
+    for line in lines:
+        cells = study.behind(line)
+        labels = {column: seeds_label(cells[column]) for column in line.scores}
+        if all(labels.values()):
+            parts[line.label] = _by_column(labels)
+    if len(set(parts.values())) < 2 and not any(", " in text for text in parts.values()):
+        return []
+    return [f"Scores are means over {'; '.join(map(': '.join, parts.items()))}."]
+
+
+def _by_column(texts: Mapping[str, str]) -> str:
+    """One text where all columns have the same, else each with its column."""
+    distinct = dict.fromkeys(texts.values())
+    return next(iter(distinct)) if len(distinct) == 1 else ", ".join(map(" ".join, texts.items()))
 
 
 def _extent(study: Study, inside: Sequence[str]) -> list[str]:
@@ -159,113 +155,6 @@ def _missing(lines: Sequence[Line], inside: Sequence[str]) -> list[str]:
     if texts:
         texts[-1] += " taxlt sweep with their recipes, or lm_eval with their tasks, scores them."
     return texts
-
-
-def _differences(
-    study: Study,
-    split: Split,
-    baseline: Line,
-    lines: Sequence[Line],
-    inside: Sequence[str],
-    outside: Sequence[str],
-    name: str,
-    options: Options,
-) -> list[Block]:
-    others = [line for line in lines if line is not baseline]
-    if not others:
-        return []
-    notes: list[str] = []
-    of_baseline = _runs(study, split, baseline, notes)
-    runs = {}
-    incomparable: dict[str, set[str]] = {}
-    for line in others:
-        runs[line.label] = _runs(study, split, line, notes)
-        incomparable[line.label] = _of_other_data(study, split, line, baseline)
-        for column in sorted(incomparable[line.label] - runs[line.label].keys()):
-            notes.append(
-                f"No difference for {line.label} on {column}: other documents than {baseline.label}'s."
-            )
-        for column in list(runs[line.label]):
-            both = (runs[line.label][column], of_baseline.get(column, {}))
-            if len({documents.target for by_seed in both for documents in by_seed.values()}) > 1:
-                del runs[line.label][column]
-                nor = " And no difference, as their number is another." * (column in incomparable[line.label])
-                notes.append(
-                    f"No interval for {line.label} on {column}: other documents than {baseline.label}'s.{nor}"
-                )
-    draws = bootstrap.resampled_differences(of_baseline, runs, study.metric, options.resamples, options.seed)
-    rows: list[tuple[Item, ...]] = []
-    for column in (*inside, "", *outside):
-        row: list[Item] = [code_label(column) or "mean"]
-        for line in others:
-            ours = line.scores.get(column) if column else line.mean(inside)
-            reference = baseline.scores.get(column) if column else baseline.mean(inside)
-            wanted = [column] if column else list(inside)
-            if ours is None or reference is None or incomparable[line.label] & set(wanted):
-                row.append(Number(None))
-                continue
-            ends: tuple[float, ...] = ()
-            if all(code in draws[line.label] for code in wanted):
-                drawn = np.mean([draws[line.label][code] for code in wanted], axis=0)
-                ends = tuple(100 * end for end in bootstrap.interval(drawn))
-            row.append(Difference(100 * (ours - reference), *ends))
-        rows.append(tuple(row))
-    header: tuple[str, ...] = ("Language", *(line.label for line in others))
-    if len(others) > len(rows):  # the longer side goes down: twenty methods side by side cannot be read
-        turned = zip(*rows, strict=True)
-        header = ("Method", *map(str, next(turned)))
-        rows = [(label, *items) for label, items in zip((line.label for line in others), turned, strict=True)]
-    blocks: list[Block] = [
-        f"Differences against {baseline.label}, in points:",
-        Table(name, header, tuple(rows)),
-    ]
-    if any(draws.values()):
-        seeds = any(len(by_seed) > 1 for of_line in runs.values() for by_seed in of_line.values())
-        notes.insert(
-            0,
-            f"95 % intervals: paired bootstrap over documents{' and training seeds' if seeds else ''}, "
-            f"{options.resamples} resamples, seed {options.seed}. "
-            r"\* marks an interval that excludes zero; intervals are not corrected for their number.",
-        )
-    return [*blocks, *bullets(notes)]
-
-
-def _of_other_data(study: Study, split: Split, line: Line, baseline: Line) -> set[str]:
-    """Languages on which two variants were scored on another number of documents."""
-    counts: dict[str, set[int]] = {}
-    for cell in study.cells:
-        for shown in (line, baseline):
-            column, count = column_of(cell), documents_in(cell)
-            is_shown = (cell.variant, cell.split) == (shown.variant, split) and column in shown.scores
-            if is_shown and cell.parameters == shown.parameters[column] and count is not None:
-                counts.setdefault(column, set()).add(count)
-    return {column for column, found in counts.items() if len(found) > 1}
-
-
-def _runs(study: Study, split: Split, line: Line, notes: list[str]) -> dict[str, dict[int | None, Documents]]:
-    """The documents behind a row, by language and seed, where they give the score that is shown."""
-    runs: dict[str, dict[int | None, Documents]] = {}
-    dropped: dict[str, str] = {}
-    for cell in study.cells:
-        column = column_of(cell)
-        if (
-            (cell.variant, cell.split) != (line.variant, split)
-            or column not in line.scores
-            or cell.parameters != line.parameters[column]
-        ):
-            continue
-        if study.metric not in bootstrap.METRICS:
-            dropped[column] = f"no bootstrap of {study.metric}"
-        elif cell.documents is None:
-            dropped[column] = "labels by document are missing"
-        elif abs(bootstrap.score(cell.documents, study.metric) - cell.metrics[study.metric]) > 1e-6:
-            dropped[column] = "labels by document give another score"
-        else:
-            runs.setdefault(column, {})[cell.seed] = cell.documents
-    for reason in dict.fromkeys(dropped.values()):
-        columns = ", ".join(column for column, why in dropped.items() if why == reason)
-        notes.append(f"No interval for {line.label} on {columns}: {reason}.")
-    return {column: by_seed for column, by_seed in runs.items() if column not in dropped}
 
 
 def _against_paper(

@@ -3,12 +3,14 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import fmean
 
 from taxlt_mergekit.cells.choices import Choice
 from taxlt_mergekit.cells.selection import (
     Grid,
     best_parameters,
     canonical,
+    column_of,
     complete,
     grid,
     in_mean,
@@ -40,6 +42,27 @@ class Options:
     baselines: tuple[str, ...] = (MODEL,)
     resamples: int = 10_000
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row: a variant at the parameters that were chosen for each language.
+
+    Attributes:
+        scores: 0..1, averaged over training seeds.
+    """
+
+    variant: str
+    split: Split
+    label: str
+    parameters: Mapping[str, Parameters]
+    scores: Mapping[str, float]
+
+    def mean(self, columns: Sequence[str]) -> float | None:
+        """None where a language is missing: the mean over fewer does not compare."""
+        if not columns or any(column not in self.scores for column in columns):
+            return None
+        return fmean(self.scores[column] for column in columns)
 
 
 @dataclass(frozen=True)
@@ -152,6 +175,16 @@ class Study:
             if best is not None:
                 chosen[column] = best
         return chosen
+
+    def behind(self, line: Line) -> dict[str, dict[int | None, Cell]]:
+        """The cells that a row is the average of, by language and training seed."""
+        found: dict[str, dict[int | None, Cell]] = {}
+        for cell in self.cells:
+            column = column_of(cell)
+            is_shown = (cell.variant, cell.split, cell.status) == (line.variant, line.split, "ok")
+            if is_shown and column in line.scores and cell.parameters == line.parameters[column]:
+                found.setdefault(column, {})[cell.seed] = cell
+        return found
 
     def search_split(self, variant: str, sparse: bool, wanted: Split | None) -> Split | None:
         """Where a grid is shown: on validation data if it was scored there, as in table 3."""

@@ -76,3 +76,9 @@ def slug(text: str) -> str:
     """A piece of a file's name; the paper's models by their folder's name."""
     name = Path(text).name if size_of(text) else text.strip("/").lower()
     return "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in name) or "unknown"
+
+
+def seeds_label(seeds: Iterable[int | None]) -> str:
+    """`seed 1`, `seeds 1 and 3`; those that are not known are left out."""
+    names = [str(seed) for seed in sorted(seed for seed in seeds if seed is not None)]
+    return f"seed{'s' * (len(names) != 1)} {' and '.join(names)}" if names else ""
