@@ -71,8 +71,15 @@ def filled(page: str, cells: Path) -> str:
 
 
 def scores(cells: Path) -> str:
-    """Test scores of all rows: the report's own table."""
-    return _markdown(_tables(by_language(_study(cells), TEST))[0])
+    """Test scores of all rows: the report's own table, with the number of training seeds."""
+    study = _study(cells)
+    seeds: dict[str, set[int | None]] = defaultdict(set)
+    for cell in study.cells:
+        if cell.split == TEST.split:
+            seeds[table_name_of(cell.variant)].add(cell.seed)
+    table = _tables(by_language(study, TEST))[0]
+    rows = [[*map(_text, row), str(len(seeds[str(row[0])]))] for row in table.rows]
+    return markdown.table([*table.header, "seeds"], rows)
 
 
 def gains(cells: Path) -> str:

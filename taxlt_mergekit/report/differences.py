@@ -123,7 +123,7 @@ def _compared(study: Study, line: Line, baseline: Line, runs_of_baseline: Runs, 
             del scores[column]
         both = (runs.get(column, {}), runs_of_baseline.get(column, {}))
         if len({documents.target for by_seed in both for documents in by_seed.values()}) > 1:
-            del runs[column]
+            runs.pop(column, None)
             nor = " And no difference, as their number is another." * (column not in scores)
             notes.append(f"No interval for {against}{nor}")
         elif column not in scores:
