@@ -121,23 +121,21 @@ def _text(item: Item) -> str:
 
 def paper(cells: Path) -> str:
     """Test scores of the paper's variants, and the paper's own of the same languages (tables 2c and 8b)."""
-    found: dict[tuple[str, str], list[float]] = defaultdict(list)
     study = _study(cells)
-    for cell in study.cells:
-        if cell.split == "test" and cell.language:
-            found[cell.variant, cell.language].append(100 * cell.metrics[study.metric])
-    languages = sorted({language for _, language in found})
+    table = _tables(by_language(study, TEST))[0]
+    languages = [code.lower() for code in table.header[1:-1]]  # the last is the mean
+    found = {row[0]: [item.value for item in row[1:] if isinstance(item, Number)] for row in table.rows}
     rows = []
     for variant in NAMES:
-        ours = [fmean(found[variant, code]) for code in languages if found[variant, code]]
-        if len(ours) < len(languages):
+        label = table_name_of(variant)
+        if label not in found:
             continue
-        rows.append([f"{table_name_of(variant)}, here", *_with_mean(ours)])
+        rows.append([f"{label}, here", *(Number(value).text for value in found[label])])
         for size in ("base", "large"):
             there = [printed_score(str(study.benchmark), size, variant, code) for code in languages]
             printed = [figure.value for figure in there if figure is not None]
             if len(printed) == len(languages):
-                rows.append([f"{table_name_of(variant)}, the paper's XLM-R {size}", *_with_mean(printed)])
+                rows.append([f"{label}, the paper's XLM-R {size}", *_with_mean(printed)])
     return markdown.table(["Method", *(code.upper() for code in languages), "mean"], rows)
 
 

@@ -11,7 +11,7 @@ from taxlt_mergekit.paper.variants import MODEL, is_of_another_method, table_nam
 from taxlt_mergekit.report import plots
 from taxlt_mergekit.report.study import Options, Study, all_variants
 from taxlt_mergekit.report.tables import Block, Heading, Item, Number, Picture, Table, bullets
-from taxlt_mergekit.report.wording import SPLITS, by_weight, holes, percent, slug, weight_label
+from taxlt_mergekit.report.wording import SPLITS, by_weight, holes, percent, seeds_label, slug, weight_label
 
 # (select, scope) in the order of their curves' styles.
 KINDS = (("top", "global"), ("bottom", "global"), ("top", "tensor"), ("bottom", "tensor"))
@@ -92,14 +92,19 @@ def _densities(study: Study, variant: str, options: Options) -> _Densities | Non
     if len(columns) < len(study.languages):
         found.notes.append(f"{study.title}: mean over {study.extent(study.columns([columns])[0])}.")
     found.notes += [f"{study.title}: {text}." for text in holes(rows, full)]
-    for name, scores in (
-        (plots.DENSE, dense.get(shown, {})),
-        (plots.MODEL, _only(study.grid(MODEL, split))),
+    seeds = study.seeds(variant, split, full)
+    model = study.grid(MODEL, split)
+    for name, scores, of_line in (
+        (plots.DENSE, dense.get(shown, {}), study.seeds(variant, split, {shown})),
+        (plots.MODEL, _only(model), study.seeds(MODEL, split, model)),
     ):
-        if columns <= scores.keys():
-            found.lines[name] = fmean(scores[column] for column in columns)
-        else:
+        if not columns <= scores.keys():
             found.notes.append(f"{study.title}: no line for {name}, not scored on the same languages.")
+            continue
+        found.lines[name] = fmean(scores[column] for column in columns)
+        if of_line != seeds and None not in of_line | seeds:
+            over = f"{seeds_label(of_line)}, densities over {seeds_label(seeds)}"
+            found.notes.append(f"{study.title}: {name} is the mean over {over}.")
     return found if found.curves else None
 
 

@@ -1,6 +1,6 @@
 """The cells of one θ₀ and benchmark as grids of average scores."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
@@ -185,6 +185,11 @@ class Study:
             if is_shown and column in line.scores and cell.parameters == line.parameters[column]:
                 found.setdefault(column, {})[cell.seed] = cell
         return found
+
+    def seeds(self, variant: str, split: Split, points: Collection[Parameters]) -> set[int | None]:
+        """The training seeds of a grid's points."""
+        cells = (cell for cell in self.cells if (cell.variant, cell.split) == (variant, split))
+        return {cell.seed for cell in cells if cell.parameters in points and cell.status == "ok"}
 
     def search_split(self, variant: str, sparse: bool, wanted: Split | None) -> Split | None:
         """Where a grid is shown: on validation data if it was scored there, as in table 3."""

@@ -1,10 +1,11 @@
-"""Differences between rows that were trained with different seeds."""
+"""Rows that were trained with different seeds: differences between them, and what is said of them."""
 
 from statistics import fmean
 
 import pytest
 
 from taxlt_mergekit.cells.store import Parameters
+from taxlt_mergekit.report.by_density import by_density
 from taxlt_mergekit.report.by_language import by_language
 from taxlt_mergekit.report.study import Options, studies
 from taxlt_mergekit.report.tables import Table, page
@@ -104,3 +105,19 @@ def test_nothing_is_said_where_all_rows_have_the_same(seeds):
         for variant in ("model", "plus_tgt")
     }
     assert "seed 1" not in page(blocks(same)) and "means over MODEL" not in page(blocks(same))
+
+
+@pytest.mark.parametrize("seeds", [(1,), (1, 2)])
+def test_densities_of_fewer_seeds_are_told(seeds):
+    dense, sparse = Parameters(target_weight=0.5), Parameters(target_weight=0.5, density=0.2, select="top")
+    runs = [("model", Parameters(), (1, 2)), ("plus_tgt", dense, (1, 2)), ("plus_tgt", sparse, seeds)]
+    cells = [
+        make_cell(key=f"{variant} {point} {seed}", variant=variant, parameters=point, seed=seed)
+        for variant, point, of_point in runs
+        for seed in of_point
+    ]
+    text = page(by_density(studies(cells), Options()))
+    assert "Score by density" in text
+    for name in ("dense", "MODEL"):
+        told = f"{name} is the mean over seeds 1 and 2, densities over seed 1." in text
+        assert told == (seeds == (1,))
