@@ -14,7 +14,7 @@ demo: $(VENV)/installed
 
 # All tests. Real data are used where TAXLT_DATA (or ../shared/data) has them.
 test: $(VENV)/tested
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/tested
 	$(BIN)/ruff format --check .

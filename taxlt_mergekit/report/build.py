@@ -16,7 +16,7 @@ from taxlt_mergekit.report import plots
 from taxlt_mergekit.report.by_density import by_density
 from taxlt_mergekit.report.by_factor import by_scaling_factor, chosen_factors
 from taxlt_mergekit.report.by_language import by_language
-from taxlt_mergekit.report.html import document
+from taxlt_mergekit.report.html.page import document
 from taxlt_mergekit.report.regret import by_criterion
 from taxlt_mergekit.report.study import Options, Study
 from taxlt_mergekit.report.tables import Block, Heading, Item, Number, Picture, Table, bullets, page

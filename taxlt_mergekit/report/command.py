@@ -89,7 +89,7 @@ def command(
     from taxlt_mergekit.cells.collect import collect
     from taxlt_mergekit.errors import UserError
     from taxlt_mergekit.report.build import all_scores, build, write
-    from taxlt_mergekit.report.html import check
+    from taxlt_mergekit.report.html.page import check
     from taxlt_mergekit.report.study import Options, all_variants, studies
     from taxlt_mergekit.report.tables import page
 

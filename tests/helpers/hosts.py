@@ -53,7 +53,7 @@ def forked(program: str, *arguments: object, cwd: Path | None = None, **env: str
             "mergekit.scripts.run_yaml",
             "taxlt_mergekit.merge.run",
             "taxlt_mergekit.report.build",
-            "taxlt_mergekit.report.interactive",
+            "taxlt_mergekit.report.html.widgets",
             "taxlt_mergekit.sweep.command",
             "taxlt_mergekit.sweep.run",
         ]

@@ -27,7 +27,7 @@ def document(blocks: Sequence[Block]) -> str:
     from jinja2 import Environment
     from markdown_it import MarkdownIt
 
-    from taxlt_mergekit.report import interactive
+    from taxlt_mergekit.report.html import widgets
 
     # Of Markdown's own text nothing passes as HTML: labels are users'.
     markdown = MarkdownIt("commonmark", {"html": False})
@@ -36,14 +36,14 @@ def document(blocks: Sequence[Block]) -> str:
         if isinstance(block, Heading):
             parts.append({"kind": "heading", "level": block.level, "text": block.text})
         elif isinstance(block, Table):
-            parts.append({"kind": "table", "items": [json_item(interactive.table(block))]})
+            parts.append({"kind": "table", "items": [json_item(widgets.table(block))]})
         elif isinstance(block, Picture):
-            drawn = [json_item(interactive.panel(panel, block.axis)) for panel in block.panels]
+            drawn = [json_item(widgets.panel(panel, block.axis)) for panel in block.panels]
             parts.append({"kind": "picture", "title": block.title.splitlines()[0], "items": drawn})
         else:
             parts.append({"kind": "text", "html": markdown.render(block)})
     scripts = Resources(mode="inline", components=["bokeh", "bokeh-widgets", "bokeh-tables"]).render()
-    template = files("taxlt_mergekit.report").joinpath(TEMPLATE).read_text(encoding="utf-8")
+    template = files("taxlt_mergekit.report.html").joinpath(TEMPLATE).read_text(encoding="utf-8")
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     page.filters["script"] = _inside_a_script
     return page.from_string(template).render(parts=parts, scripts=scripts) + "\n"
