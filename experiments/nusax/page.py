@@ -24,7 +24,7 @@ from taxlt_mergekit.cells.choices import Choice, choices_below
 from taxlt_mergekit.cells.collect import collect
 from taxlt_mergekit.paper.tables import printed_score
 from taxlt_mergekit.paper.variants import NAMES, table_name_of
-from taxlt_mergekit.report.by_language import by_language
+from taxlt_mergekit.report.by_language import by_language, chosen_rows
 from taxlt_mergekit.report.regret import by_criterion
 from taxlt_mergekit.report.study import Options, Study, studies
 from taxlt_mergekit.report.tables import Block, Item, Number, Table
@@ -33,7 +33,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 PAGE = DOCS / "results/nusax.md"
 PAGES = (PAGE, DOCS / "choosing-lambda.md")
 CELLS = Path(__file__).with_name("cells")
-TEST = Options(split="test", per_language=True)
+TEST = Options(split="test", per_language=True, baselines=())
 TARGET = table_name_of("plus_tgt")
 MARKED = re.compile(r"(<!-- (?!end)([\w-]+) -->\n).*?(<!-- end -->)", re.S)
 
@@ -73,24 +73,24 @@ def filled(page: str, cells: Path) -> str:
 def scores(cells: Path) -> str:
     """Test scores of all rows: the report's own table, with the number of training seeds."""
     study = _study(cells)
-    seeds: dict[str, set[int | None]] = defaultdict(set)
-    for cell in study.cells:
-        if cell.split == TEST.split:
-            seeds[table_name_of(cell.variant)].add(cell.seed)
+    seeds = {
+        line.label: {seed for by_seed in study.behind(line).values() for seed in by_seed}
+        for line in chosen_rows(study, "test", TEST, [])
+    }
     table = _tables(by_language(study, TEST))[0]
-    rows = [[*map(_text, row), str(len(seeds[str(row[0])]))] for row in table.rows]
-    return markdown.table([*table.header, "seeds"], rows)
+    shown = [[*map(_text, row), str(len(seeds[str(row[0])]))] for row in table.rows]
+    return markdown.table([*table.header, "seeds"], shown)
 
 
 def gains(cells: Path) -> str:
     """What +TGT gains over MODEL and over each control, in points, by language and on their mean."""
-    rows, header = [], ()
+    study, lines, header = _study(cells), [], ()
     for variant in results.baselines(cells):
-        tables = _tables(by_language(_study(cells), replace(TEST, baselines=(variant,))))
+        tables = _tables(by_language(study, replace(TEST, baselines=(variant,))))
         gained = dict(_of_target(next(table for table in tables if table.name.startswith("differences"))))
         header = tuple(gained)
-        rows.append([table_name_of(variant), *map(_text, gained.values())])
-    return markdown.table([f"{TARGET} against", *header], rows)
+        lines.append([table_name_of(variant), *map(_text, gained.values())])
+    return markdown.table([f"{TARGET} against", *header], lines)
 
 
 def _of_target(table: Table) -> Iterator[tuple[str, Item]]:
@@ -125,18 +125,18 @@ def paper(cells: Path) -> str:
     table = _tables(by_language(study, TEST))[0]
     languages = [code.lower() for code in table.header[1:-1]]  # the last is the mean
     found = {row[0]: [item.value for item in row[1:] if isinstance(item, Number)] for row in table.rows}
-    rows = []
+    lines = []
     for variant in NAMES:
         label = table_name_of(variant)
         if label not in found:
             continue
-        rows.append([f"{label}, here", *(Number(value).text for value in found[label])])
+        lines.append([f"{label}, here", *(Number(value).text for value in found[label])])
         for size in ("base", "large"):
             there = [printed_score(str(study.benchmark), size, variant, code) for code in languages]
             printed = [figure.value for figure in there if figure is not None]
             if len(printed) == len(languages):
-                rows.append([f"{label}, the paper's XLM-R {size}", *_with_mean(printed)])
-    return markdown.table(["Method", *(code.upper() for code in languages), "mean"], rows)
+                lines.append([f"{label}, the paper's XLM-R {size}", *_with_mean(printed)])
+    return markdown.table(["Method", *(code.upper() for code in languages), "mean"], lines)
 
 
 def _with_mean(values: Sequence[float]) -> Iterator[str]:

@@ -35,12 +35,7 @@ def by_language(study: Study, options: Options) -> list[Block]:
     """Scores of MODEL and of each variant at its chosen λ, differences, and the paper's figures."""
     split: Split = options.split or ("test" if "test" in study.splits else "dev")
     notes: list[str] = []
-    lines = [
-        line
-        for variant in study.variants
-        for sparse in ((None,) if dense_part(variant) is None else (False, True))
-        if (line := _line(study, variant, split, sparse, options, notes))
-    ]
+    lines = chosen_rows(study, split, options, notes)
     inside, outside = study.columns(line.scores for line in lines)
     name = f"{study.stem}_{slug(study.model)}_{split}"
     blocks: list[Block] = [Heading(3, f"{study.title}: {study.unit}, {SPLITS[split]}")]
@@ -57,6 +52,16 @@ def by_language(study: Study, options: Options) -> list[Block]:
     if options.against_paper:
         blocks += _against_paper(study, split, lines, inside, f"paper_{name}")
     return blocks if len(blocks) > 1 else []
+
+
+def chosen_rows(study: Study, split: Split, options: Options, notes: list[str]) -> list[Line]:
+    """MODEL and each variant at its chosen λ; what is left out, and why, is added to `notes`."""
+    return [
+        line
+        for variant in study.variants
+        for sparse in ((None,) if dense_part(variant) is None else (False, True))
+        if (line := _line(study, variant, split, sparse, options, notes))
+    ]
 
 
 def _line(

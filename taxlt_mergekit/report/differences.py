@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import TypeVar
 
 import numpy as np
 
@@ -13,11 +14,13 @@ from taxlt_mergekit.report.study import Line, Options, Study
 from taxlt_mergekit.report.tables import Block, Difference, Item, Number, Table, bullets
 from taxlt_mergekit.report.wording import code_label, seeds_label
 
-# Language -> training seed -> cell, or its documents
 Seed = int | None
+# Language -> training seed -> cell, or its documents
 Cells = Mapping[str, Mapping[Seed, Cell]]
 Runs = dict[str, dict[Seed, Documents]]
+# Language -> the seeds that two rows share, where one of them has more
 Narrowed = Mapping[str, frozenset[Seed]]
+T = TypeVar("T")
 
 
 def differences(
@@ -41,7 +44,9 @@ def differences(
     of_baseline = study.behind(baseline)
     runs_of_baseline = _runs(study, baseline.label, of_baseline, notes)
     compared = [
-        _compared(study, line, baseline, runs_of_baseline, notes) for line in lines if line is not baseline
+        _compared(study, line, baseline, of_baseline, runs_of_baseline, notes)
+        for line in lines
+        if line is not baseline
     ]
     if not compared:
         return []
@@ -80,7 +85,7 @@ class Compared:
     Attributes:
         scores: language -> the row's and the baseline's, 0..1; none where they are of other documents.
         runs: the row's documents, in the languages that an interval can be had of.
-        narrowed: language -> the seeds that both have, where one of them has more.
+        narrowed: where they are compared over fewer seeds than one of them has.
     """
 
     label: str
@@ -104,24 +109,25 @@ class Compared:
         return Difference(100 * (fmean(ours) - fmean(theirs)), *ends)
 
 
-def _compared(study: Study, line: Line, baseline: Line, runs_of_baseline: Runs, notes: list[str]) -> Compared:
-    ours, theirs = study.behind(line), study.behind(baseline)
-    columns = [column for column in line.scores if column in theirs]
-    narrowed = {column: seeds for column in columns if (seeds := _fewer(ours[column], theirs[column]))}
-    scores = {
-        column: (
-            _score(study, line, column, ours, narrowed),
-            _score(study, baseline, column, theirs, narrowed),
-        )
-        for column in columns
+def _compared(
+    study: Study, line: Line, baseline: Line, of_baseline: Cells, runs_of_baseline: Runs, notes: list[str]
+) -> Compared:
+    of_line = study.behind(line)
+    columns = [column for column in line.scores if column in of_baseline]
+    narrowed = {
+        column: seeds for column in columns if (seeds := _fewer(of_line[column], of_baseline[column]))
     }
-    runs = _narrowed(_runs(study, line.label, ours, notes), narrowed)
+    ours, theirs = _narrowed(of_line, narrowed), _narrowed(of_baseline, narrowed)
+    scores = {column: (line.scores[column], baseline.scores[column]) for column in columns}
+    for column in narrowed:
+        scores[column] = (_mean(study, ours[column]), _mean(study, theirs[column]))
+    runs, reference = _runs(study, line.label, ours, notes), _narrowed(runs_of_baseline, narrowed)
     for column in columns:
         against = f"{line.label} on {column}: other documents than {baseline.label}'s."
         counts = {documents_in(cell) for by in (ours, theirs) for cell in by[column].values()} - {None}
         if len(counts) > 1:
             del scores[column]
-        both = (runs.get(column, {}), runs_of_baseline.get(column, {}))
+        both = (runs.get(column, {}), reference.get(column, {}))
         if len({documents.target for by_seed in both for documents in by_seed.values()}) > 1:
             runs.pop(column, None)
             nor = " And no difference, as their number is another." * (column not in scores)
@@ -144,17 +150,15 @@ def _fewer(ours: Mapping[Seed, Cell], theirs: Mapping[Seed, Cell]) -> frozenset[
     return frozenset(both if both != ours.keys() | theirs.keys() else ())
 
 
-def _narrowed(runs: Runs, narrowed: Narrowed) -> Runs:
+def _narrowed(found: Mapping[str, Mapping[Seed, T]], narrowed: Narrowed) -> dict[str, dict[Seed, T]]:
     return {
         column: {seed: of_seed for seed, of_seed in by_seed.items() if seed in narrowed.get(column, by_seed)}
-        for column, by_seed in runs.items()
+        for column, by_seed in found.items()
     }
 
 
-def _score(study: Study, line: Line, column: str, cells: Cells, narrowed: Narrowed) -> float:
-    if column not in narrowed:
-        return line.scores[column]
-    return fmean(cells[column][seed].metrics[study.metric] for seed in narrowed[column])
+def _mean(study: Study, cells: Mapping[Seed, Cell]) -> float:
+    return fmean(cell.metrics[study.metric] for cell in cells.values())
 
 
 def _draws(
