@@ -41,7 +41,7 @@ class Size:
     epochs: float = 1.5
 
 
-QUICK = Size(theta0=30, language=10, batch=16, epochs=0.05)
+QUICK = Size(theta0=15, language=5, batch=16, epochs=0.02)
 
 
 def language_folder(seed: int, code: str, make: Make = "") -> str:
