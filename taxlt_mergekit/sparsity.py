@@ -1,9 +1,10 @@
 """Exact selection by magnitude (section 3, "Analysis of Sparsity"; figures 1 to 3), per tensor or global.
 
 A magnitude's bits, read as an integer (its key), sort as the magnitude does. A sample says between which two
-keys the k-th almost surely lies; one pass counts what is beyond them and keeps the few keys between, among
-which it is found exactly. Where the sample was wrong or many entries are equal, histograms of the keys, 16
-bits at a time, find it in two passes (float32). Counts add up across chunks and tensors.
+keys the k-th almost surely lies; one pass counts what is beyond them and each key between, which finds it
+exactly. Where the sample was wrong or much of it lies between, histograms of the keys, 16 bits at a time,
+find it in two passes (float32). Counts add up across chunks and tensors. Equal entries, of which differences
+of bfloat16 weights have many, are one count.
 """
 
 import functools
@@ -85,14 +86,18 @@ class Within:
     Attributes:
         n: entries.
         above: entries with keys above the bracket.
-        keys: the keys in the bracket, in order of position.
-        positions: their positions, counted from the start of the part.
+        keys: the different keys in the bracket.
+        counts: how many entries have each of them.
     """
 
     n: int
     above: int
     keys: np.ndarray
-    positions: np.ndarray
+    counts: np.ndarray
+
+    def entries(self, key: int) -> int:
+        """How many entries have this key of the bracket."""
+        return int(self.counts[self.keys == key].sum())
 
 
 def kept_entries(density: float, n: int) -> int:
@@ -160,40 +165,57 @@ def count_within(pieces: Iterable[Tensor], bracket: tuple[int, int], dtype: torc
     """
     low, high = (_magnitude(key, dtype) for key in bracket)
     n, above = 0, 0
-    keys, positions = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
+    tally = _Tally(torch.empty(0, dtype=_INTEGER[dtype]).numpy())
     for piece in pieces:
         values = piece.abs_().to(dtype)
         magnitudes: Any = values.numpy() if values.device.type == "cpu" else values
         beyond = magnitudes > high
         inside = _positions((magnitudes >= low) ^ beyond)
-        keys.append(values[inside].view(_INTEGER[dtype]).cpu().numpy())
-        positions.append(inside.cpu().numpy() + n)
+        tally.add(values[inside].view(_INTEGER[dtype]).cpu().numpy())
         n += len(values)
         above += int(np.count_nonzero(beyond) if isinstance(beyond, np.ndarray) else beyond.count_nonzero())
-    return Within(n, above, np.concatenate(keys), np.concatenate(positions))
+    tally.sum_up()
+    return Within(n, above, tally.keys, tally.counts)
 
 
 def kth_within(parts: Sequence[Within], k: int, select: Select) -> Kth | None:
     """The k-th magnitude of the vector that the parts make up; None where it is not in their bracket."""
     keys = np.concatenate([part.keys for part in parts])
-    above = sum(part.above for part in parts)
-    below = sum(part.n for part in parts) - above - len(keys)
-    remaining = k - (above if select == "top" else below)
-    if not 0 < remaining <= len(keys):
+    counts = np.concatenate([part.counts for part in parts])
+    above, inside = sum(part.above for part in parts), int(counts.sum())
+    below = sum(part.n for part in parts) - above - inside
+    # Among the entries in the bracket, counted from the smallest.
+    rank = inside - (k - above) + 1 if select == "top" else k - below
+    if not 0 < rank <= inside:
         return None
-    position = len(keys) - remaining if select == "top" else remaining - 1
-    key = int(np.partition(keys, position)[position])
-    nearer = np.count_nonzero(keys > key if select == "top" else keys < key)
-    return Kth(key, remaining - int(nearer), int(np.count_nonzero(keys == key)))
+    while True:
+        key = np.partition(keys, len(keys) // 2)[len(keys) // 2]
+        smaller, larger = keys < key, keys > key
+        before = int(counts[smaller].sum())
+        found = int(counts.sum()) - before - int(counts[larger].sum())
+        if rank <= before:
+            keys, counts = keys[smaller], counts[smaller]
+        elif rank > before + found:
+            keys, counts, rank = keys[larger], counts[larger], rank - before - found
+        else:
+            ties = rank - before if select == "bottom" else found - (rank - before) + 1
+            return Kth(int(key), ties, found)
 
 
-def positions_of(pieces: Iterable[Tensor], key: int, dtype: torch.dtype) -> np.ndarray:
-    """Where a vector has exactly this magnitude, in order. Overwrites the pieces."""
-    n, found = 0, [np.empty(0, dtype=np.int64)]
+def position_after(pieces: Iterable[Tensor], key: int, dtype: torch.dtype, ties: int) -> int:
+    """The position after the `ties`-th entry that has exactly this magnitude. Overwrites the pieces.
+
+    Raises:
+        ValueError: there are fewer.
+    """
+    start = 0
     for piece in pieces:
-        found.append(_positions(magnitude_keys_(piece, dtype) == key).cpu().numpy() + n)
-        n += len(piece)
-    return np.concatenate(found)
+        found = _positions(magnitude_keys_(piece, dtype) == key)
+        if ties <= len(found):
+            return start + int(found[ties - 1]) + 1
+        ties -= len(found)
+        start += len(piece)
+    raise ValueError(f"{ties} entries fewer have this magnitude")
 
 
 def keep_(values: Tensor, cutoff: Cutoff, start: int = 0) -> None:
@@ -267,3 +289,32 @@ def _positions(mask: Tensor | np.ndarray) -> Tensor:
     if isinstance(mask, Tensor) and mask.device.type != "cpu":
         return mask.nonzero().squeeze(1)
     return torch.from_numpy(np.flatnonzero(mask))
+
+
+class _Tally:
+    """How often each key was seen.
+
+    Attributes:
+        keys, counts: the different keys, ascending, and how often each was seen, without what is new.
+    """
+
+    def __init__(self, no_keys: np.ndarray) -> None:
+        self.keys, self.counts = no_keys, np.empty(0, dtype=np.int64)
+        self._new: list[np.ndarray] = [no_keys]
+        self._waiting = 0
+
+    def add(self, keys: np.ndarray) -> None:
+        self._new.append(keys)
+        self._waiting += len(keys)
+        if self._waiting > _BATCH:
+            self.sum_up()
+
+    def sum_up(self) -> None:
+        keys, counts = np.unique(np.concatenate(self._new), return_counts=True)
+        self._new, self._waiting = self._new[:1], 0
+        if len(self.keys):
+            both, weights = np.concatenate([self.keys, keys]), np.concatenate([self.counts, counts])
+            order = np.argsort(both)
+            first = np.flatnonzero(np.diff(both[order], prepend=-1))
+            keys, counts = both[order][first], np.add.reduceat(weights[order], first)
+        self.keys, self.counts = keys, counts

@@ -8,15 +8,15 @@ from torch import Tensor
 from taxlt_mergekit.merge.arithmetic import vector_chunks, vector_sample, work_dtype
 from taxlt_mergekit.sparsity import (
     Cutoff,
-    Kth,
     Sample,
     Select,
+    Within,
     count_within,
     find_bracket,
     find_kth,
     kept_entries,
     kth_within,
-    positions_of,
+    position_after,
 )
 
 # (name, θ₀'s tensor, θ's tensor) of each tensor of a vector, anew and the same at each call.
@@ -64,29 +64,28 @@ def _cutoffs(pairs: Pairs, density: float, select: Select, stride: int) -> dict[
     if k == 0:
         return dict.fromkeys(sizes, Cutoff.nothing(select, dtype))
 
-    kth: Kth | None = None
-    seen = {}
-    if bracket := find_bracket(Sample(torch.cat(sampled).to(dtype), n), k, select, dtype):
-        seen = {name: count_within(vector_chunks(base, c), bracket, dtype) for name, base, c in pairs()}
-        kth = kth_within(list(seen.values()), k, select)
+    def seen_through(bracket: tuple[int, int]) -> dict[str, Within]:
+        return {name: count_within(vector_chunks(base, c), bracket, dtype) for name, base, c in pairs()}
+
+    def pieces() -> Iterable[Tensor]:
+        for _, base, checkpoint in pairs():
+            yield from vector_chunks(base, checkpoint)
+
+    bracket = find_bracket(Sample(torch.cat(sampled).to(dtype), n), k, select, dtype)
+    seen = seen_through(bracket) if bracket else {}
+    kth = kth_within(list(seen.values()), k, select) if bracket else None
     if kth is None:
-        seen = {}
-
-        def pieces() -> Iterable[Tensor]:
-            for _, base, checkpoint in pairs():
-                yield from vector_chunks(base, checkpoint)
-
-        kth = find_kth(pieces, k, select, dtype)
+        kth, seen = find_kth(pieces, k, select, dtype), {}
     if kth.ties == kth.found:
         return {name: Cutoff(select, kth.key, size, dtype) for name, size in sizes.items()}
 
-    if seen:
-        ties = {name: part.positions[part.keys == kth.key] for name, part in seen.items()}
-    else:
-        ties = {name: positions_of(vector_chunks(base, c), kth.key, dtype) for name, base, c in pairs()}
-    result, left = {}, kth.ties
-    for name in sorted(ties):
-        kept = ties[name][:left]
-        left -= len(kept)
-        result[name] = Cutoff(select, kth.key, int(kept[-1]) + 1 if len(kept) else 0, dtype)
-    return result
+    seen = seen or seen_through((kth.key, kth.key))
+    until, left = {}, kth.ties
+    for name in sorted(sizes):
+        ties = seen[name].entries(kth.key)
+        until[name] = sizes[name] if ties <= left else 0
+        if 0 < left < ties:
+            split = (vector_chunks(base, c) for other, base, c in pairs() if other == name)
+            until[name] = position_after(next(split), kth.key, dtype, left)
+        left = max(0, left - ties)
+    return {name: Cutoff(select, kth.key, until[name], dtype) for name in sizes}

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from taxlt_mergekit import sparsity
 from taxlt_mergekit.merge import arithmetic
 from taxlt_mergekit.merge.arithmetic import Term, combine, vector_chunks
 from taxlt_mergekit.merge.cutoffs import global_cutoffs
@@ -21,7 +22,7 @@ from taxlt_mergekit.sparsity import (
     keep_,
     kept_entries,
     kth_within,
-    positions_of,
+    position_after,
 )
 
 values = st.one_of(
@@ -38,6 +39,7 @@ def small_chunks(monkeypatch):
     """Chunks of 7 entries, so that small tensors have several."""
     monkeypatch.setattr(arithmetic, "_CPU_CHUNK", 7)
     monkeypatch.setattr(arithmetic, "_UNDIVIDED", 7)
+    monkeypatch.setattr(sparsity, "_BATCH", 5)
 
 
 def kept_by_sorting(vector: torch.Tensor, k: int, select: str) -> torch.Tensor:
@@ -59,9 +61,10 @@ def keep_in_pieces(vector: torch.Tensor, cutoff: Cutoff, size: int) -> torch.Ten
 
 
 def cutoff_of(vector: torch.Tensor, kth: Kth, select: str) -> Cutoff:
-    positions = positions_of([vector.clone()], kth.key, vector.dtype)
-    assert len(positions) == kth.found
-    return Cutoff(select, kth.key, int(positions[kth.ties - 1]) + 1, vector.dtype)
+    exactly = count_within([vector.clone()], (kth.key, kth.key), vector.dtype)
+    assert exactly.entries(kth.key) == kth.found
+    until = position_after([piece.clone() for piece in vector.split(7)], kth.key, vector.dtype, kth.ties)
+    return Cutoff(select, kth.key, until, vector.dtype)
 
 
 def select_in_pieces(vector: torch.Tensor, k: int, select: str, size: int) -> torch.Tensor:
@@ -106,6 +109,21 @@ def test_a_large_vector_is_settled_within_its_bracket(select):
     kept = keep_in_pieces(vector, cutoff_of(vector, kth, select), 100_000)
     order = vector.abs().argsort(descending=select == "top", stable=True)
     assert torch.equal(kept, torch.zeros_like(vector).index_copy_(0, order[:k], vector[order[:k]]))
+
+
+def test_equal_entries_take_no_memory_of_their_own():
+    """Differences of bfloat16 weights have few magnitudes; each is counted, whatever lies in the bracket."""
+    torch.manual_seed(4)
+    vector = torch.randn(200_000).mul_(8).round_()
+    bracket = find_bracket(Sample(vector[::101].clone(), len(vector)), 40_000, "top", torch.float32)
+    assert bracket is not None
+    seen = count_within([piece.clone() for piece in vector.split(1000)], bracket, torch.float32)
+    inside = vector.abs()[(seen.keys[0] <= keys_of(vector)) & (keys_of(vector) <= seen.keys[-1])]
+    assert len(seen.keys) < 10 < 1000 < len(inside) == seen.counts.sum()
+
+
+def keys_of(vector: torch.Tensor) -> torch.Tensor:
+    return sparsity.magnitude_keys_(vector.clone(), vector.dtype)
 
 
 def test_selection_of_a_vector_that_is_mostly_zero():
