@@ -2,9 +2,9 @@
 
 A magnitude's bits, read as an integer (its key), sort as the magnitude does. A sample says between which two
 keys the k-th almost surely lies; one pass counts what is beyond them and each key between, which finds it
-exactly. Where the sample was wrong or much of it lies between, histograms of the keys, 16 bits at a time,
-find it in two passes (float32). Counts add up across chunks and tensors. Equal entries, of which differences
-of bfloat16 weights have many, are one count.
+exactly. Where the sample was wrong, histograms of the keys, 16 bits at a time, find it in two passes
+(float32). Counts add up across chunks and tensors. Equal entries, of which differences of bfloat16 weights
+have many, are one count.
 """
 
 import functools
@@ -22,8 +22,6 @@ Scope = Literal["global", "tensor"]
 
 _DIGIT = 16
 _BATCH = 1 << 20
-# A bracket with more of a vector than this would be slower than histograms, unless the vector is small.
-_MOST, _SMALL = 0.1, 1 << 12
 # On a processor numpy's comparisons, bincount, flatnonzero and count_nonzero take the place of torch's, which
 # are several times as slow.
 _hardshrink = torch.ops.aten.hardshrink  # torch.nn.functional.hardshrink has no `out`
@@ -73,7 +71,7 @@ class Kth:
 
 @dataclass(frozen=True)
 class Sample:
-    """Some entries of a vector, from all over it, and how many entries the vector has."""
+    """Some entries of a vector, at least one, from all over it, and how many entries the vector has."""
 
     values: Tensor
     n: int
@@ -137,16 +135,14 @@ def find_kth(
     return Kth(key, remaining, found)
 
 
-def find_bracket(sample: Sample, k: int, select: Select, dtype: torch.dtype) -> tuple[int, int] | None:
-    """Two keys between which the k-th magnitude almost surely lies; None where too many entries would.
+def find_bracket(sample: Sample, k: int, select: Select, dtype: torch.dtype) -> tuple[int, int]:
+    """Two keys between which the k-th magnitude almost surely lies.
 
     The rank of the k-th in a sample of m entries is off by at most √m/2 standard deviations of 1; six of
     them are allowed on either side.
     """
     keys = magnitude_keys_(sample.values.clone(), dtype).cpu().numpy()
     m = len(keys)
-    if m == 0:
-        return None
     rank = k / sample.n * m if select == "bottom" else (1 - k / sample.n) * m
     margin = 3 * math.sqrt(m) + 1
     low, high = max(0, math.floor(rank - margin)), min(m - 1, math.ceil(rank + margin))
@@ -154,8 +150,7 @@ def find_bracket(sample: Sample, k: int, select: Select, dtype: torch.dtype) -> 
     # Beyond the sample's ends the vector may go on.
     first = int(ordered[low]) if low > 0 else 0
     last = int(ordered[high]) if high < m - 1 else _infinity(dtype) - 1
-    inside = np.count_nonzero((keys >= first) & (keys <= last))
-    return (first, last) if m <= _SMALL or inside <= _MOST * m else None
+    return first, last
 
 
 def count_within(pieces: Iterable[Tensor], bracket: tuple[int, int], dtype: torch.dtype) -> Within:

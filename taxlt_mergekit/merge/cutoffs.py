@@ -71,15 +71,11 @@ def _cutoffs(pairs: Pairs, density: float, select: Select, stride: int) -> dict[
         for _, base, checkpoint in pairs():
             yield from vector_chunks(base, checkpoint)
 
-    bracket = find_bracket(Sample(torch.cat(sampled).to(dtype), n), k, select, dtype)
-    seen = seen_through(bracket) if bracket else {}
-    kth = kth_within(list(seen.values()), k, select) if bracket else None
+    seen = seen_through(find_bracket(Sample(torch.cat(sampled).to(dtype), n), k, select, dtype))
+    kth = kth_within(list(seen.values()), k, select)
     if kth is None:
-        kth, seen = find_kth(pieces, k, select, dtype), {}
-    if kth.ties == kth.found:
-        return {name: Cutoff(select, kth.key, size, dtype) for name, size in sizes.items()}
-
-    seen = seen or seen_through((kth.key, kth.key))
+        kth = find_kth(pieces, k, select, dtype)
+        seen = seen_through((kth.key, kth.key))
     until, left = {}, kth.ties
     for name in sorted(sizes):
         ties = seen[name].entries(kth.key)

@@ -88,8 +88,6 @@ def test_a_sample_changes_nothing_even_a_wrong_one(entries, data, select, dtype)
     sampled = torch.tensor(data.draw(vectors), dtype=dtype)
     for values in (sampled, vector[::3].clone()):
         bracket = find_bracket(Sample(values, len(vector)), k, select, dtype)
-        if bracket is None:
-            continue
         seen = [count_within([piece.clone()], bracket, dtype) for piece in vector.split(7)]
         kth = kth_within(seen, k, select)
         assert kth is None or kth == find_kth(lambda: [vector.clone()], k, select, dtype)
@@ -101,7 +99,6 @@ def test_a_large_vector_is_settled_within_its_bracket(select):
     vector = torch.randn(400_000).mul_(0.01)
     k = 80_000
     bracket = find_bracket(Sample(vector[::101].clone(), len(vector)), k, select, torch.float32)
-    assert bracket is not None
     seen = count_within([vector.clone()], bracket, torch.float32)
     assert 0 < len(seen.keys) < 0.2 * len(vector)
     kth = kth_within([seen], k, select)
@@ -116,7 +113,6 @@ def test_equal_entries_take_no_memory_of_their_own():
     torch.manual_seed(4)
     vector = torch.randn(200_000).mul_(8).round_()
     bracket = find_bracket(Sample(vector[::101].clone(), len(vector)), 40_000, "top", torch.float32)
-    assert bracket is not None
     seen = count_within([piece.clone() for piece in vector.split(1000)], bracket, torch.float32)
     inside = vector.abs()[(seen.keys[0] <= keys_of(vector)) & (keys_of(vector) <= seen.keys[-1])]
     assert len(seen.keys) < 10 < 1000 < len(inside) == seen.counts.sum()
