@@ -23,7 +23,7 @@ from taxlt_mergekit import markdown
 from taxlt_mergekit.cells.choices import Choice, choices_below
 from taxlt_mergekit.cells.collect import collect
 from taxlt_mergekit.paper.tables import printed_score
-from taxlt_mergekit.paper.variants import NAMES, table_name_of
+from taxlt_mergekit.paper.variants import MODEL, NAMES, table_name_of
 from taxlt_mergekit.report.by_language import by_language, chosen_rows
 from taxlt_mergekit.report.regret import by_criterion
 from taxlt_mergekit.report.study import Options, Study, studies
@@ -71,35 +71,39 @@ def filled(page: str, cells: Path) -> str:
 
 
 def scores(cells: Path) -> str:
-    """Test scores of all rows: the report's own table, with the number of training seeds."""
+    """Test scores of all rows, what each gains over MODEL in the same seeds, and the number of seeds."""
     study = _study(cells)
     seeds = {
         line.label: {seed for by_seed in study.behind(line).values() for seed in by_seed}
         for line in chosen_rows(study, "test", TEST, [])
     }
     table = _tables(by_language(study, TEST))[0]
-    shown = [[*map(_text, row), str(len(seeds[str(row[0])]))] for row in table.rows]
-    return markdown.table([*table.header, "seeds"], shown)
+    gained = _differences(study, MODEL)
+    shown = [
+        [*map(_text, row), _text(gained.get(label, {}).get("mean", "")), str(len(seeds[label]))]
+        for row in table.rows
+        for label in (str(row[0]),)
+    ]
+    return markdown.table([*table.header, "over MODEL", "seeds"], shown)
 
 
 def gains(cells: Path) -> str:
     """What +TGT gains over MODEL and over each control, in points, by language and on their mean."""
-    study, lines, header = _study(cells), [], ()
-    for variant in results.baselines(cells):
-        tables = _tables(by_language(study, replace(TEST, baselines=(variant,))))
-        gained = dict(_of_target(next(table for table in tables if table.name.startswith("differences"))))
-        header = tuple(gained)
-        lines.append([table_name_of(variant), *map(_text, gained.values())])
-    return markdown.table([f"{TARGET} against", *header], lines)
+    study = _study(cells)
+    gained = {variant: _differences(study, variant)[TARGET] for variant in results.baselines(cells)}
+    lines = [[table_name_of(variant), *map(_text, row.values())] for variant, row in gained.items()]
+    return markdown.table([f"{TARGET} against", *next(iter(gained.values()))], lines)
 
 
-def _of_target(table: Table) -> Iterator[tuple[str, Item]]:
-    """Language → the difference; the report turns a table of many methods."""
+def _differences(study: Study, baseline: str) -> dict[str, dict[str, Item]]:
+    """Method → language (or the mean) → the report's difference from a baseline."""
+    tables = _tables(by_language(study, replace(TEST, baselines=(baseline,))))
+    table = next(table for table in tables if table.name.startswith("differences"))
+    found = {str(row[0]): dict(zip(table.header[1:], row[1:], strict=True)) for row in table.rows}
     if table.header[0] == "Method":
-        (row,) = (row for row in table.rows if row[0] == TARGET)
-        return zip(table.header[1:], row[1:], strict=True)
-    column = table.header.index(TARGET)
-    return ((str(row[0]), row[column]) for row in table.rows)
+        return found
+    # The report turns a table of many methods.
+    return {method: {column: row[method] for column, row in found.items()} for method in table.header[1:]}
 
 
 def _study(cells: Path, choices: Sequence[Choice] = ()) -> Study:

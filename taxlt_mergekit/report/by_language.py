@@ -39,9 +39,10 @@ def by_language(study: Study, options: Options) -> list[Block]:
     inside, outside = study.columns(line.scores for line in lines)
     name = f"{study.stem}_{slug(study.model)}_{split}"
     blocks: list[Block] = [Heading(3, f"{study.title}: {study.unit}, {SPLITS[split]}")]
+    seeds = _seeds(study, lines)
     if lines:
-        blocks.append(_score_table(f"scores_{name}", lines, inside, outside))
-    said = (*_choices(lines), *_seeds(study, lines), *_extent(study, inside), *_missing(lines, inside))
+        blocks.append(_score_table(f"scores_{name}", lines, inside, outside, comparable=not seeds))
+    said = (*_choices(lines), *seeds, *_extent(study, inside), *_missing(lines, inside))
     blocks += bullets([*said, *notes])
     for variant in options.baselines:
         # Of a variant that is sparse too, the dense row, which comes first.
@@ -104,7 +105,10 @@ def _line(
     return Line(variant, split, label, {column: chosen[column] for column in scores}, scores)
 
 
-def _score_table(name: str, lines: Sequence[Line], inside: Sequence[str], outside: Sequence[str]) -> Table:
+def _score_table(
+    name: str, lines: Sequence[Line], inside: Sequence[str], outside: Sequence[str], comparable: bool
+) -> Table:
+    """The best of each column in bold, where all are over the same seeds."""
     rows = [
         [*percents(line.scores, inside), percent(line.mean(inside)), *percents(line.scores, outside)]
         for line in lines
@@ -114,7 +118,10 @@ def _score_table(name: str, lines: Sequence[Line], inside: Sequence[str], outsid
         name,
         ("Method", *map(code_label, inside), "mean", *(f"({code_label(column)})" for column in outside)),
         tuple(
-            (line.label, *(Number(value, best=mark) for value, mark in zip(row, marks, strict=True)))
+            (
+                line.label,
+                *(Number(value, best=mark and comparable) for value, mark in zip(row, marks, strict=True)),
+            )
             for line, row, marks in zip(lines, rows, best, strict=True)
         ),
     )
@@ -139,7 +146,7 @@ def _seeds(study: Study, lines: Sequence[Line]) -> list[str]:
             parts[line.label] = _by_column(labels)
     if len(set(parts.values())) < 2 and not any(", " in text for text in parts.values()):
         return []
-    return [f"Scores are means over {'; '.join(map(': '.join, parts.items()))}."]
+    return [f"Scores are means over {'; '.join(map(': '.join, parts.items()))}; so none is in bold."]
 
 
 def _by_column(texts: Mapping[str, str]) -> str:

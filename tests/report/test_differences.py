@@ -92,8 +92,9 @@ def test_the_report_says_which_seeds_a_row_has():
     text = page(blocks(RIGHT))
     assert (
         "Scores are means over MODEL: seeds 1 and 2; MODEL + SRC: seed 1; MODEL + TGT: seeds 1 and 2; "
-        "MODEL − SRC + TGT: aym seed 2, quy seeds 1 and 2." in text
+        "MODEL − SRC + TGT: aym seed 2, quy seeds 1 and 2; so none is in bold." in text
     )
+    assert "**" not in text
     assert "MODEL + SRC on aym, quy: over seed 1 alone, which both have." in text
     assert "MODEL − SRC + TGT on aym: over seed 2 alone, which both have." in text
 
@@ -104,7 +105,8 @@ def test_nothing_is_said_where_all_rows_have_the_same(seeds):
         variant: {code: dict.fromkeys(seeds, 5) for code in ("quy", "aym")}
         for variant in ("model", "plus_tgt")
     }
-    assert "seed 1" not in page(blocks(same)) and "means over MODEL" not in page(blocks(same))
+    text = page(blocks(same))
+    assert "seed 1" not in text and "means over MODEL" not in text and "**" in text
 
 
 @pytest.mark.parametrize("seeds", [(1,), (1, 2)])
