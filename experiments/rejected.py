@@ -8,6 +8,7 @@ recipes give, which is the same in every world. docs/choosing-lambda.md has the 
 
 import random
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 
@@ -38,6 +39,18 @@ def information(predictions: Predictions) -> Curve:
     """
     even = balance(predictions)
     return {point: even[point] - fmean(map(entropy, p)) for point, p in predictions.items()}
+
+
+def agreement(predictions: Predictions) -> Curve:
+    """The share of documents with the same prediction at neighbouring λ, averaged over the neighbours.
+
+    The stability principle of choosing a model without labels (Lange et al. 2004, *Stability-based validation
+    of clustering solutions*).
+    """
+    points = sorted(predictions, key=sizes)
+    classes = [predicted(predictions[point]) for point in points]
+    alike = [float((one == other).mean()) for one, other in pairwise(classes)]
+    return {point: fmean(alike[max(0, number - 1) : number + 1]) for number, point in enumerate(points)}
 
 
 def ensemble(predictions: Predictions) -> Curve:
@@ -82,6 +95,7 @@ def choices(choice: Path, source_scores: Path) -> Iterator[Choice]:
         }
         own = {c.parameters: _score(c) for c in scored if c.recipe == record.recipe and c.variant != MODEL}
         curves = {
+            "agreement": agreement(predictions),
             "entropy": information(predictions),
             "ensemble": ensemble(predictions),
             "source": source(own, model),
@@ -89,6 +103,8 @@ def choices(choice: Path, source_scores: Path) -> Iterator[Choice]:
         if (record.recipe, "perplexity") not in done:
             curves["perplexity"] = perplexity(record.recipe, str(record.language), list(predictions))
         for name, curve in curves.items():
+            if (record.recipe, name) in done:
+                continue
             point = point_of(curve)
             assert point is not None
             rated = tuple(Rated(parameters=p, value=round(value, 6)) for p, value in curve.items())

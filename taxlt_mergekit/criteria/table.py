@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
-from taxlt_mergekit.criteria.agreement import agreement
 from taxlt_mergekit.criteria.balance import balance
 from taxlt_mergekit.criteria.curve import Curve, Predictions
-from taxlt_mergekit.criteria.names import AGREEMENT, BALANCE
+from taxlt_mergekit.criteria.names import BALANCE
 
-OF_PREDICTIONS: Mapping[str, Callable[[Predictions], Curve]] = {BALANCE: balance, AGREEMENT: agreement}
+OF_PREDICTIONS: Mapping[str, Callable[[Predictions], Curve]] = {BALANCE: balance}

@@ -67,7 +67,7 @@ BEST, TRIAL = "best", "trial"
 @click.option(
     "--text",
     metavar="FILE",
-    help="Documents without labels, one a line, pairs with a tab between, for balance and agreement; "
+    help="Documents without labels, one a line, pairs with a tab between, for balance; "
     "{language} stands for the recipe's language. At most 400 are read. Without it the tasks' documents "
     "are, but not their labels.",
 )

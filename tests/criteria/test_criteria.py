@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from taxlt_mergekit.cells.store import Parameters
 from taxlt_mergekit.cells.unlabelled import normalised
-from taxlt_mergekit.criteria.agreement import agreement
 from taxlt_mergekit.criteria.balance import balance
 from taxlt_mergekit.criteria.curve import point_of
 from taxlt_mergekit.criteria.fixed import fixed
@@ -40,18 +39,6 @@ def test_balance_is_the_entropy_of_the_mean_prediction(grid):
         assert value == pytest.approx(-sum(p * math.log(p) for p in shares))
 
 
-@given(grids())
-@settings(max_examples=50, deadline=None)
-def test_agreement_is_the_share_that_neighbours_predict_alike(grid):
-    points = sorted(grid, key=lambda point: point.target_weight)
-    top = {point: [row.index(max(row)) for row in grid[point].tolist()] for point in points}
-    found = agreement(grid)
-    for place, point in enumerate(points):
-        near = [points[i] for i in (place - 1, place + 1) if 0 <= i < len(points)]
-        shares = [fmean(a == b for a, b in zip(top[point], top[other], strict=True)) for other in near]
-        assert found[point] == pytest.approx(fmean(shares))
-
-
 @given(grids(), st.randoms(use_true_random=False))
 @settings(max_examples=50, deadline=None)
 def test_order_of_documents_classes_and_points_changes_nothing(grid, random):
@@ -67,19 +54,6 @@ def test_one_class_for_all_loses():
     even = np.eye(3)[[0, 1, 2, 0, 1, 2]]
     collapsed = np.eye(3)[[0] * 6]
     assert point_of(balance({at(0.5): even, at(0.1): collapsed})) == at(0.5)
-
-
-def test_source_and_target_move_together_or_apart():
-    both = {
-        Parameters(source_weight=w, target_weight=w): np.eye(2)[[0, int(w > 0.2)]] for w in (0.1, 0.2, 0.3)
-    }
-    assert list(agreement(both).values()) == [1.0, 0.75, 0.5]
-    apart = {
-        Parameters(source_weight=s, target_weight=t): np.eye(2)[[0, int(t > 0.2)]]
-        for s in (0.5, 0.6)
-        for t in (0.1, 0.3)
-    }
-    assert set(agreement(apart).values()) == {0.75}
 
 
 def test_others_do_not_read_the_language_itself():

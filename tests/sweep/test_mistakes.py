@@ -63,8 +63,8 @@ MISTAKES = {
         ["--per-group", "--weight", "at least two"],
     ),
     "groups by a criterion of grids": (
-        ["recipes/mad_plus_tgt.yml", "--per-group", "--select-by", "agreement"],
-        ["--per-group", "labels or balance, not --select-by agreement"],
+        ["recipes/mad_plus_tgt.yml", "--per-group", "--select-by", "others"],
+        ["--per-group", "labels or balance, not --select-by others"],
     ),
     "groups on Ray": (["recipes/mad_plus_tgt.yml", "--per-group", "--ray"], ["--per-group", "--ray"]),
     "results of another version": (

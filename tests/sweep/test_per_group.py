@@ -13,7 +13,6 @@ from taxlt_mergekit.cells.choices import Rated, read_choices
 from taxlt_mergekit.cells.selection import best_parameters, canonical
 from taxlt_mergekit.cells.store import Groups, Parameters, read_cells
 from taxlt_mergekit.cells.unlabelled import read_unlabelled
-from taxlt_mergekit.criteria.agreement import agreement
 from taxlt_mergekit.sweep.search.sampler import Sampler
 from tests.helpers.hosts import forked
 from tests.helpers.sweeping import assert_same_score, scores, sweep
@@ -149,7 +148,6 @@ def test_of_equal_points_the_most_alike_is_chosen():
     apart = Parameters(groups=Groups(embeddings=0.1, upper=0.2))
     assert best_parameters({apart: {"": 0.5}, alike: {"": 0.5}}) == alike
     assert best_parameters({apart: {"": 0.6}, alike: {"": 0.5}}) == apart
-    assert agreement({point: torch.eye(2).numpy() for point in (alike, apart)}) == {}
 
 
 def test_without_optuna_one_line_names_the_extra(project):

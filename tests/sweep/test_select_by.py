@@ -30,7 +30,7 @@ def swept(project):
 def test_what_is_computed_is_kept_and_shown(swept):
     project, recipes, done = swept
     out = project / "by-balance"
-    assert {name for _, name in chosen(out)} == {"labels", "fixed", "others", "balance", "agreement"}
+    assert {name for _, name in chosen(out)} == {"labels", "fixed", "others", "balance"}
     assert "chosen by balance" in done.stdout and "→ balance" in done.stdout
     assert "balance by point: λ_t 0.3: " in done.stdout
     best = yaml.safe_load((out / "best" / "mad_plus_tgt.yml").read_text())
@@ -69,7 +69,7 @@ def test_hidden_labels_change_no_choice_but_that_of_labels(swept, tmp_path):
     for name in ("mad_plus_tgt.yml", "mad_plus_tgt.per_group.yml"):
         best = [folder / "best" / name for folder in (project / "by-balance", copy / "hidden")]
         assert best[0].read_text() == best[1].read_text()
-    for name in ("fixed", "others", "balance", "agreement"):
+    for name in ("fixed", "others", "balance"):
         assert blind[recipes[0], name] == seen[recipes[0], name], name
     assert blind[recipes[0], "labels"] != seen[recipes[0], "labels"]
 
@@ -82,14 +82,14 @@ def test_text_alone_reads_no_task(project):
     text = project / "sun.txt"
     text.write_text("".join(f"satu {i} dua tiga\n\n" for i in range(9)))
     arguments = ["recipes/sun_plus_tgt.yml", "--weight", "0.3,0.6", "--text", "{language}.txt"]
-    out = ("--select-by", "agreement", "--output", "by-text")
+    out = ("--select-by", "balance", "--output", "by-text")
     # Without data: no task can be loaded.
     done = forked("taxlt", "sweep", *arguments, *out, cwd=project, TAXLT_DATA=str(project / "nowhere"))
     assert done.code == 0, done.stderr
     assert read_cells(project / "by-text") == []
     lines = read_unlabelled(project / "by-text")
     assert [(line.task, len(line.log_probabilities)) for line in lines] == [("sun.txt", 9)] * 2
-    assert {name for _, name in chosen(project / "by-text")} == {"fixed", "balance", "agreement"}
+    assert {name for _, name in chosen(project / "by-text")} == {"fixed", "balance"}
     report = (project / "by-text" / "choices.jsonl").read_text()
     assert all(json.loads(line)["format"] == 1 for line in report.splitlines())
 
