@@ -23,7 +23,7 @@ from taxlt_mergekit.cells.selection import metric_of
 from taxlt_mergekit.cells.store import Cell, Parameters, read_cells
 from taxlt_mergekit.cells.unlabelled import read_unlabelled
 from taxlt_mergekit.criteria.balance import balance, entropy
-from taxlt_mergekit.criteria.curve import Curve, Predictions, point_of, predicted, sizes
+from taxlt_mergekit.criteria.curve import Curve, Predictions, point_of, sizes
 from taxlt_mergekit.demo import files
 from taxlt_mergekit.paper.variants import MODEL
 from taxlt_mergekit.sweep.memory import MemoryMerge
@@ -48,15 +48,15 @@ def agreement(predictions: Predictions) -> Curve:
     of clustering solutions*).
     """
     points = sorted(predictions, key=sizes)
-    classes = [predicted(predictions[point]) for point in points]
+    classes = [predictions[point].argmax(axis=1) for point in points]
     alike = [float((one == other).mean()) for one, other in pairwise(classes)]
     return {point: fmean(alike[max(0, number - 1) : number + 1]) for number, point in enumerate(points)}
 
 
 def ensemble(predictions: Predictions) -> Curve:
     """Agreement with the mean of the predictions over the grid, as if that were the truth."""
-    together = predicted(np.mean(list(predictions.values()), axis=0))
-    return {point: float((predicted(p) == together).mean()) for point, p in predictions.items()}
+    together = np.mean(list(predictions.values()), axis=0).argmax(axis=1)
+    return {point: float((p.argmax(axis=1) == together).mean()) for point, p in predictions.items()}
 
 
 def source(scores: Mapping[Parameters, float], model: float, cost: float = 0.01) -> Curve:

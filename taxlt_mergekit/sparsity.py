@@ -61,12 +61,10 @@ class Kth:
     Attributes:
         key: its bits as an integer.
         ties: how many entries with exactly this magnitude are among the k.
-        found: how many entries with exactly this magnitude there are.
     """
 
     key: int
     ties: int
-    found: int
 
 
 @dataclass(frozen=True)
@@ -122,7 +120,7 @@ def find_kth(
         NotFiniteError: a piece holds a NaN or an infinity.
     """
     width = torch.finfo(dtype).bits
-    key, remaining, found = 0, k, 0
+    key, remaining = 0, k
     for shift in range(width - _DIGIT, -1, -_DIGIT):
         counts = _digit_counts(pieces(), dtype, shift, key)
         if shift == width - _DIGIT and counts[_infinity(dtype) >> shift :].any():
@@ -131,8 +129,8 @@ def find_kth(
         position = int(np.searchsorted(running, remaining))
         remaining -= int(running[position - 1]) if position else 0
         digit = len(counts) - 1 - position if select == "top" else position
-        key, found = key << _DIGIT | digit, int(counts[digit])
-    return Kth(key, remaining, found)
+        key = key << _DIGIT | digit
+    return Kth(key, remaining)
 
 
 def find_bracket(sample: Sample, k: int, select: Select, dtype: torch.dtype) -> tuple[int, int]:
@@ -194,7 +192,7 @@ def kth_within(parts: Sequence[Within], k: int, select: Select) -> Kth | None:
             keys, counts, rank = keys[larger], counts[larger], rank - before - found
         else:
             ties = rank - before if select == "bottom" else found - (rank - before) + 1
-            return Kth(int(key), ties, found)
+            return Kth(int(key), ties)
 
 
 def position_after(pieces: Iterable[Tensor], key: int, dtype: torch.dtype, ties: int) -> int:

@@ -79,11 +79,10 @@ def scores(cells: Path) -> str:
     }
     table = _tables(by_language(study, TEST))[0]
     gained = _differences(study, MODEL)
-    shown = [
-        [*map(_text, row), _text(gained.get(label, {}).get("mean", "")), str(len(seeds[label]))]
-        for row in table.rows
-        for label in (str(row[0]),)
-    ]
+    shown = []
+    for label, *figures in (list(map(_text, row)) for row in table.rows):
+        gain = _text(gained[label]["mean"]) if label in gained else ""
+        shown.append([label, *figures, gain, str(len(seeds[label]))])
     return markdown.table([*table.header, "over MODEL", "seeds"], shown)
 
 

@@ -34,8 +34,3 @@ def sizes(point: Parameters) -> list[float]:
     groups = point.groups.by_name.values() if point.groups else ()
     weights = (point.source_weight, point.target_weight, *groups)
     return [abs(weight) for weight in weights if weight is not None]
-
-
-def predicted(probabilities: NDArray[np.float64]) -> NDArray[np.int64]:
-    """(documents,): the class with the highest probability, the first of equals."""
-    return probabilities.argmax(axis=1)

@@ -62,7 +62,7 @@ def keep_in_pieces(vector: torch.Tensor, cutoff: Cutoff, size: int) -> torch.Ten
 
 def cutoff_of(vector: torch.Tensor, kth: Kth, select: str) -> Cutoff:
     exactly = count_within([vector.clone()], (kth.key, kth.key), vector.dtype)
-    assert exactly.entries(kth.key) == kth.found
+    assert 0 < kth.ties <= exactly.entries(kth.key) == (keys_of(vector) == kth.key).sum()
     until = position_after([piece.clone() for piece in vector.split(7)], kth.key, vector.dtype, kth.ties)
     return Cutoff(select, kth.key, until, vector.dtype)
 
