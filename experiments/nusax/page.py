@@ -61,10 +61,12 @@ def filled(page: str, cells: Path) -> str:
     facts = json.loads((cells / results.FACTS).read_text("utf-8"))
     found = {
         "scores": lambda: scores(cells / results.UNSEEN),
+        "scores-seen": lambda: scores(cells / results.SEEN),
         "gains": lambda: gains(cells / results.UNSEEN),
         "perplexity": lambda: perplexity(facts["perplexity"]),
         "paper": lambda: paper(cells / results.UNSEEN),
-        "regret": lambda: regret(cells / results.REGRET),
+        "regret-unseen": lambda: regret(cells / results.REGRET / results.UNSEEN),
+        "regret-seen": lambda: regret(cells / results.REGRET / results.SEEN),
         "time": lambda: time(facts["seconds"]),
     }
     return MARKED.sub(lambda part: f"{part[1]}\n{found[part[2]]()}\n\n{part[3]}", page)

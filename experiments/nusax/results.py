@@ -14,7 +14,8 @@ from taxlt_mergekit.cells.choices import Choice, append_choices, read_choices
 from taxlt_mergekit.cells.store import Cell, append_cell, read_cells
 from taxlt_mergekit.paper.variants import MODEL, is_per_group
 
-UNSEEN, SEEN, REGRET = "unseen", "seen", "regret"
+UNSEEN, SEEN = "unseen", "seen"  # groups of languages
+REGRET = "regret"  # and below it what choosing λ costs in each
 CELLS, FACTS = "cells", "facts.json"
 SOURCE_ALONE = "plus_src"
 
@@ -26,12 +27,12 @@ def report(run: Runner) -> None:
         for folder in sorted((run.folder / group / search.RESULTS).glob("seed-*")):
             for cell in gathered(folder):
                 append_cell(run.folder / CELLS / group / folder.name, cell)
-    for folder in sorted((run.folder / UNSEEN / search.REGRET).glob("seed-*/target")):
-        place = run.folder / CELLS / REGRET / folder.parent.name
-        for cell in read_cells(folder):
-            if cell.split == "test":
-                append_cell(place, cell.model_copy(update={"versions": {}, "documents": None}))
-        append_choices(place, map(without_trials, read_choices(folder)))
+        for folder in sorted((run.folder / group / search.REGRET).glob("seed-*/target")):
+            place = run.folder / CELLS / REGRET / group / folder.parent.name
+            for cell in read_cells(folder):
+                if cell.split == "test":
+                    append_cell(place, cell.model_copy(update={"versions": {}, "documents": None}))
+            append_choices(place, map(without_trials, read_choices(folder)))
     cells = run.folder / CELLS
     for group in groups(cells):
         run.taxlt("report", *command(group, cells), "--output", f"report/{group}", again=True)
@@ -41,7 +42,8 @@ def report(run: Runner) -> None:
 
 def groups(cells: Path) -> list[str]:
     """Those that are there."""
-    return [group for group in (UNSEEN, SEEN, REGRET) if (cells / group).exists()]
+    every = (UNSEEN, SEEN, f"{REGRET}/{UNSEEN}", f"{REGRET}/{SEEN}")
+    return [group for group in every if (cells / group).exists()]
 
 
 def command(group: str, cells: Path) -> list[str]:

@@ -100,7 +100,7 @@ def slow(run: Runner, search: Search, size: vectors.Size) -> None:
 
 
 def seen_targets(run: Runner, codes: list[str], size: vectors.Size) -> None:
-    """Targets that θ₀ has seen, one seed; each is the other's control."""
+    """Targets that θ₀ has seen, one seed, and what choosing their λ costs; each is the other's control."""
     search = Search(run, Languages(codes), "seen", None)
     for code in codes:
         vectors.language(run, 1, code, size)
@@ -108,6 +108,7 @@ def seen_targets(run: Runner, codes: list[str], size: vectors.Size) -> None:
     for kind in kinds:
         search.search(kind, 1, vectors.task_folder(1, vectors.TASK))
     test(search, kinds, 1)
+    search.regret(1)
     results.report(run)
 
 
