@@ -2,9 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-# pip compiles twenty thousand files on one core; files that are no Python of this version are left as they are.
+# Python compiles what it imports; pip would compile all of the twenty thousand files first.
 INSTALL = $(BIN)/pip install --no-compile -c constraints.txt -e
-COMPILE = $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 
 .PHONY: demo test lint docs nusax clean
 
@@ -36,14 +35,12 @@ nusax: $(VENV)/installed
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(INSTALL) .
-	$(COMPILE)
 	touch $@
 
 # Not after the above, so that versions are resolved once.
 $(VENV)/tested: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(INSTALL) '.[test]'
-	$(COMPILE)
 	touch $(VENV)/installed $@
 
 clean:

@@ -65,6 +65,7 @@ def filled(page: str, cells: Path) -> str:
         "gains": lambda: gains(cells / results.UNSEEN),
         "perplexity": lambda: perplexity(facts["perplexity"]),
         "paper": lambda: paper(cells / results.UNSEEN),
+        "paper-seen": lambda: paper(cells / results.SEEN),
         "regret-unseen": lambda: regret(cells / results.REGRET / results.UNSEEN),
         "regret-seen": lambda: regret(cells / results.REGRET / results.SEEN),
         "time": lambda: time(facts["seconds"]),

@@ -17,6 +17,9 @@ from taxlt_mergekit.report.tables import Block, Difference, Heading, Item, Numbe
 from taxlt_mergekit.report.wording import SPLITS, code_label, slug, weight_label
 
 FIXED = (0.8, 0.9, 1.0)
+FEWEST = (
+    4  # losses for an interval; of fewer, 95 % of the resampled means reach from the least to the largest
+)
 PER_GROUP = ", per group"  # after the criterion's name, where it searched λ by group of tensors
 
 # Language and seed.
@@ -167,7 +170,8 @@ def _tables(
     header = ("Chosen by", "n", "Mean loss", "Largest", "Below MODEL", "Least gain")
     notes = [
         f"Loss: points between the best {SPLITS[split]} score of the grid and the score at the chosen λ; "
-        f"interval: bootstrap over the n languages and seeds, {options.resamples} resamples.",
+        f"interval, from n = {FEWEST} on: bootstrap over the n languages and seeds, {options.resamples} "
+        "resamples.",
         "MODEL and each single λ are chosen by nobody: they are there to compare.",
     ]
     if split == "dev":
@@ -191,7 +195,7 @@ def _tables(
 
 
 def _interval(losses: Sequence[float], options: Options) -> tuple[float, ...]:
-    if len(losses) < 2:
+    if len(losses) < FEWEST:
         return ()
     rng = np.random.default_rng(options.seed)
     draws = rng.choice(np.array(losses), size=(options.resamples, len(losses))).mean(axis=1)

@@ -8,8 +8,9 @@ import pytest
 
 from taxlt_mergekit.cells.choices import Choice, Rated, append_choices
 from taxlt_mergekit.cells.store import Groups, Parameters, append_cell
-from taxlt_mergekit.report.regret import regrets
-from taxlt_mergekit.report.study import studies
+from taxlt_mergekit.report.regret import by_criterion, regrets
+from taxlt_mergekit.report.study import Options, studies
+from taxlt_mergekit.report.tables import Table
 from tests.helpers.cells import make_cell
 from tests.helpers.reports import figures, read_table, report
 
@@ -113,6 +114,15 @@ def test_each_way_has_its_mean_loss_and_what_it_gains_least(reported):
     means = [float(row["Mean loss"]) for row in table.values()]
     assert means == sorted(means)
     assert "Per group: λ of embeddings and of layers in thirds" in text
+
+
+def test_three_losses_have_no_interval():
+    """Their resampled means would give the range, whatever the losses are."""
+    fewer = [one for one in choices() if (one.language, one.seed) != PLACES[0]]
+    for chosen, wanted in ((choices(), True), (fewer, False)):
+        (study,) = studies(list(cells()), chosen)
+        (table, *_) = [block for block in by_criterion(study, chosen, Options()) if isinstance(block, Table)]
+        assert {row[2].low is not None for row in table.rows} == {wanted}
 
 
 def test_a_search_is_a_row_by_language_and_no_curve(reported):
