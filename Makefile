@@ -2,8 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-# Python compiles what it imports; pip would compile all of the twenty thousand files first.
+# pip compiles twenty thousand files on one core; files that are no Python of this version are left as they are.
+# Not left to the first import: where PYTHONDONTWRITEBYTECODE is set, every process would compile all that it imports.
 INSTALL = $(BIN)/pip install --no-compile -c constraints.txt -e
+COMPILE = $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 
 .PHONY: demo test lint docs nusax clean
 
@@ -35,12 +37,14 @@ nusax: $(VENV)/installed
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(INSTALL) .
+	$(COMPILE)
 	touch $@
 
 # Not after the above, so that versions are resolved once.
 $(VENV)/tested: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(INSTALL) '.[test]'
+	$(COMPILE)
 	touch $(VENV)/installed $@
 
 clean:
