@@ -50,7 +50,7 @@ def test_the_pages_tables_are_made_of_the_committed_cells(experiment):
 
     texts = [path.read_text("utf-8") for path in page.PAGES]
     marked = {name for text in texts for _, name, _ in page.MARKED.findall(text)}
-    assert {"scores", "gains", "perplexity", "regret-unseen"} <= marked
+    assert {"scores", "scores-seen", "gains", "perplexity", "regret-unseen", "regret-seen"} <= marked
     assert [page.filled(text, page.CELLS) for text in texts] == texts
 
 

@@ -17,9 +17,8 @@ from taxlt_mergekit.report.tables import Block, Difference, Heading, Item, Numbe
 from taxlt_mergekit.report.wording import SPLITS, code_label, slug, weight_label
 
 FIXED = (0.8, 0.9, 1.0)
-FEWEST = (
-    4  # losses for an interval; of fewer, 95 % of the resampled means reach from the least to the largest
-)
+# Losses for an interval: of fewer, 95 % of the resampled means reach from the least to the largest.
+FEWEST = 4
 PER_GROUP = ", per group"  # after the criterion's name, where it searched λ by group of tensors
 
 # Language and seed.
